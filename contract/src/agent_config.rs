@@ -1,0 +1,203 @@
+//! What `control` writes for the agent: `/etc/rollcall/agent.yaml`, carried in the user data.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::phase::Phase;
+use crate::reason::ReasonName;
+
+/// The agent's configuration, version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// Name of the cluster, which is the fleet's.
+    pub cluster: String,
+    /// Name of the pool.
+    pub pool: String,
+    /// Number of nodes that the pool was asked to have: scales the window in which reports spread.
+    #[serde(default = "one")]
+    pub pool_size: u32,
+    /// The GPUs that the instance type has. None: from the agent's own table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<ExpectedGpus>,
+    /// How the cluster offers GPUs to pods.
+    #[serde(default)]
+    pub gpu_offer: GpuOffer,
+    /// How the CNI gets onto the node.
+    #[serde(default)]
+    pub cni: CniKind,
+    /// Where the agent is fetched from; none where it is baked into the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
+    /// Deadlines in seconds; absent ones are the design's.
+    #[serde(default, skip_serializing_if = "Deadlines::is_default")]
+    pub deadlines: Deadlines,
+    /// Whether gates close or only say that they would.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub enforce: Enforce,
+    /// Exceptions to `enforce`, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub enforce_reasons: BTreeMap<ReasonName, Enforce>,
+    /// What happens when the agent itself cannot run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_agent_fault: OnAgentFault,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The GPUs that an instance type has, from DescribeInstanceTypes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExpectedGpus {
+    /// Number of GPUs; 0 skips the drivers phase.
+    pub count: u32,
+    /// Model as EC2 names it: `H100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Memory of one GPU in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+}
+
+/// How the cluster offers GPUs to pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GpuOffer {
+    /// The NVIDIA device plugin: `nvidia.com/gpu` becomes allocatable.
+    #[default]
+    DevicePlugin,
+    /// The NVIDIA DRA driver: ResourceSlices.
+    Dra,
+    /// Nothing offers them, and nothing is waited for.
+    None,
+}
+
+/// How the CNI gets onto the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CniKind {
+    /// The Amazon VPC CNI: a pod that needs a registered node.
+    #[default]
+    VpcCni,
+    /// Installed on the host: waited for before the node registers.
+    Host,
+}
+
+/// Where the agent's tarball is, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Install {
+    /// `https://…`, or `s3://bucket/key` read with the instance's role.
+    pub url: String,
+    /// SHA-256 of the tarball, in lower-case hex.
+    pub sha256: String,
+}
+
+/// Deadlines in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deadlines {
+    /// From launch to registration; 600 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_seconds: Option<u64>,
+    /// A phase's own cap; [`Phase::cap`] when absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phase_seconds: BTreeMap<Phase, u64>,
+}
+
+impl Deadlines {
+    /// From launch to registration when nothing else is said: Karpenter gives up at 900 s.
+    pub const REGISTRATION_SECONDS: u64 = 600;
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether a closed gate keeps the node out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforce {
+    /// A closed gate keeps kubelet from starting.
+    #[default]
+    Gate,
+    /// The node joins, and the report says what would have kept it out.
+    Observe,
+}
+
+/// What happens when the agent itself cannot run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnAgentFault {
+    /// The node joins through the stock nodeadm-run.
+    #[default]
+    Open,
+    /// The node stays out.
+    Closed,
+}
+
+impl AgentConfig {
+    /// A configuration that names only what has no default.
+    #[must_use]
+    pub fn new(cluster: impl Into<String>, pool: impl Into<String>) -> Self {
+        Self {
+            version: 1,
+            cluster: cluster.into(),
+            pool: pool.into(),
+            pool_size: 1,
+            gpus: None,
+            gpu_offer: GpuOffer::default(),
+            cni: CniKind::default(),
+            install: None,
+            deadlines: Deadlines::default(),
+            enforce: Enforce::default(),
+            enforce_reasons: BTreeMap::new(),
+            on_agent_fault: OnAgentFault::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_golden_file() {
+        let golden = include_str!("../golden/agent_config.yaml");
+        let mut config = AgentConfig::new("prod", "h100");
+        config.pool_size = 4;
+        config.gpus = Some(ExpectedGpus {
+            count: 8,
+            model: Some("H100".into()),
+            memory_mib: Some(81920),
+        });
+        config.install =
+            Some(Install { url: "s3://bucket/agent.tar.gz".into(), sha256: "ab".repeat(32) });
+        config.deadlines.phase_seconds.insert(Phase::Drivers, 120);
+        assert_eq!(serde_yaml::from_str::<AgentConfig>(golden).unwrap(), config);
+        assert_eq!(serde_yaml::to_string(&config).unwrap(), golden);
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() {
+        let text = "version: 1\ncluster: prod\npool: h100\ncolour: red\n";
+        let error = serde_yaml::from_str::<AgentConfig>(text).unwrap_err().to_string();
+        assert!(error.contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn the_least_that_can_be_said() {
+        let config: AgentConfig =
+            serde_yaml::from_str("version: 1\ncluster: prod\npool: h100\n").unwrap();
+        assert_eq!(config, AgentConfig::new("prod", "h100"));
+    }
+}

@@ -1,0 +1,98 @@
+//! Every name that both programs, or a program and AWS, systemd or Kubernetes, must spell alike.
+
+/// Tag on everything that belongs to a fleet; its value is the fleet's name.
+pub const TAG_FLEET: &str = "rollcall:fleet";
+/// Tag that says which layer owns a resource.
+pub const TAG_LAYER: &str = "rollcall:layer";
+/// Tag with the hash of the specification that a resource was made from.
+pub const TAG_SPEC: &str = "rollcall:spec";
+/// Tag that says which pool an instance or a launch template belongs to.
+pub const TAG_POOL: &str = "rollcall:pool";
+/// Tag that a node puts on its own instance: the outcome of its join, `<outcome> <Reason>`.
+pub const TAG_JOIN: &str = "rollcall:join";
+/// Tag on a node's report parameter that binds it to the instance that wrote it.
+pub const PARAMETER_TAG_INSTANCE: &str = "rollcall-instance";
+
+/// Prefix of the parameters that nodes write. Not under `aws` or `ssm`: Parameter Store reserves
+/// those (`docs.aws.amazon.com`, Parameter Store naming constraints).
+pub const REPORT_PREFIX: &str = "/rollcall";
+/// Prefix of the parameters that `control` writes.
+pub const CONTROL_PREFIX: &str = "/rollcall-control";
+/// The largest report value in bytes: below the 4 KB of a standard parameter.
+pub const REPORT_VALUE_MAX: usize = 3584;
+
+/// Where one node's join report is kept: `/rollcall/<cluster>/<pool>/<instance-id>`.
+#[must_use]
+pub fn report_parameter(cluster: &str, pool: &str, instance_id: &str) -> String {
+    format!("{REPORT_PREFIX}/{cluster}/{pool}/{instance_id}")
+}
+
+/// Where all reports of a cluster are kept, with the closing slash.
+#[must_use]
+pub fn report_parameter_prefix(cluster: &str) -> String {
+    format!("{REPORT_PREFIX}/{cluster}/")
+}
+
+/// The enforcement policy of a pool, which its nodes read before a gate closes.
+#[must_use]
+pub fn policy_parameter(cluster: &str, pool: &str) -> String {
+    format!("{CONTROL_PREFIX}/{cluster}/{pool}/policy")
+}
+
+/// The `n`th lease on a fleet. No pool may be called `lease`.
+#[must_use]
+pub fn lease_parameter(cluster: &str, n: u64) -> String {
+    format!("{CONTROL_PREFIX}/{cluster}/lease/{n}")
+}
+
+/// The agent's configuration on a node.
+pub const AGENT_CONFIG_PATH: &str = "/etc/rollcall/agent.yaml";
+/// The join's run directory, read by the watch.
+pub const JOIN_RUN_DIR: &str = "/run/rollcall";
+/// The join report on the node.
+pub const REPORT_PATH: &str = "/run/rollcall/report.json";
+/// What kubelet's drop-in asserts: it exists once the gates before registration have passed.
+pub const ADMITTED_PATH: &str = "/run/rollcall-gate/admitted";
+/// The join's journal and spool.
+pub const JOIN_STATE_DIR: &str = "/var/lib/rollcall";
+/// The watch's own run directory.
+pub const WATCH_RUN_DIR: &str = "/run/rollcall-watch";
+/// The watch's own state.
+pub const WATCH_STATE_DIR: &str = "/var/lib/rollcall-watch";
+/// Drop-in NodeConfigs that nodeadm merges after the user data.
+pub const NODEADM_DROPIN_DIR: &str = "/etc/eks/nodeadm.d";
+
+/// The media type of a NodeConfig part in MIME user data.
+pub const MIME_NODE_CONFIG: &str = "application/node.eks.aws";
+/// The media type of the part that carries the agent config.
+pub const MIME_CLOUD_CONFIG: &str = "text/cloud-config";
+/// The media type of the part that installs the agent where it is not baked in.
+pub const MIME_SHELL_SCRIPT: &str = "text/x-shellscript";
+
+/// The unit that runs the join.
+pub const UNIT_JOIN: &str = "rollcall-join.service";
+/// The unit that watches the node after its join.
+pub const UNIT_WATCH: &str = "rollcall-agent.service";
+/// Runs nodeadm's config phase for the join, outside its sandbox.
+pub const UNIT_NODEADM_CONFIG: &str = "rollcall-nodeadm@config.service";
+/// Runs nodeadm's run phase for the join, outside its sandbox.
+pub const UNIT_NODEADM_RUN: &str = "rollcall-nodeadm@run.service";
+/// kubelet.
+pub const UNIT_KUBELET: &str = "kubelet.service";
+
+/// The node condition that EKS node auto repair and Karpenter act on.
+pub const CONDITION_ACCELERATED_HARDWARE: &str = "AcceleratedHardwareReady";
+/// What we publish instead where eks-node-monitoring-agent owns that condition.
+pub const CONDITION_GPU_NODE_HEALTHY: &str = "GpuNodeHealthy";
+
+/// The extended resource under which the NVIDIA device plugin offers GPUs.
+pub const RESOURCE_GPU: &str = "nvidia.com/gpu";
+/// Label with a pool's class: `system`, `infra`, `apps` or `gpu`.
+pub const LABEL_NODE_TYPE: &str = "node-type";
+/// Label with a pool's name.
+pub const LABEL_POOL: &str = "rollcall.dev/pool";
+
+/// Prefix of the serial console's line.
+pub const CONSOLE_PREFIX: &str = "ROLLCALL ";
+/// Port of the agent's metrics, which is dcgm-exporter's.
+pub const METRICS_PORT: u16 = 9400;

@@ -1,0 +1,502 @@
+//! Every named cause, in one table: owner, weight, meaning, hint, node-condition reason, and what
+//! it explains. The agent, `diagnose`, `explain`, the docs page and the tests read this table.
+//!
+//! A reason enters together with the test that reproduces it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::phase::Phase;
+
+/// Who sees a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The gate of one phase, on the node.
+    Phase(Phase),
+    /// The node, in any phase.
+    AnyPhase,
+    /// Only `control`, from outside the node.
+    Outside,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phase(phase) => f.pad(phase.label()),
+            Self::AnyPhase => f.pad("any phase"),
+            Self::Outside => f.pad("outside"),
+        }
+    }
+}
+
+/// Whether a cause closes the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// It does: the node would not work.
+    Hard,
+    /// It is reported, and the node is admitted.
+    Soft,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The name on every channel.
+    pub name: &'static str,
+    /// Who sees it.
+    pub owner: Owner,
+    /// Whether it closes the gate.
+    pub weight: Weight,
+    /// What it means, one sentence.
+    pub meaning: &'static str,
+    /// What to do, with a command where there is one; may hold `{cluster}`, `{pool}`, `{instance}`.
+    pub hint: &'static str,
+    /// The node condition's reason: eks-node-monitoring-agent's vocabulary, which Karpenter and
+    /// EKS node auto repair match. Empty: the reason's own name.
+    pub node_reason: &'static str,
+    /// Reasons that are mere consequences of this one.
+    pub explains: &'static [Reason],
+}
+
+macro_rules! reasons {
+    ($($name:ident {
+        $owner:expr, $weight:ident, $meaning:literal, $hint:literal
+        $(, node: $node:literal)? $(, explains: [$($explained:ident),* $(,)?])? $(,)?
+    })*) => {
+        /// A named cause, CamelCase as in Kubernetes conditions. Hard to confuse, easy to grep.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the join.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The reason's row of the table.
+            #[must_use]
+            pub const fn entry(self) -> Entry {
+                use Owner::{AnyPhase, Outside};
+                #[allow(unused_imports, reason = "a table need not name every owner")]
+                use Phase::{Bootstrap, Cni, Configure, Drivers, Identify, Preflight, Ready, Register};
+                const fn of(phase: Phase) -> Owner { Owner::Phase(phase) }
+                match self {
+                    $(Self::$name => Entry {
+                        name: stringify!($name),
+                        owner: $owner,
+                        weight: Weight::$weight,
+                        meaning: $meaning,
+                        hint: $hint,
+                        node_reason: concat!($($node)?),
+                        explains: &[$($(Self::$explained),*)?],
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    ImdsUnreachable { of(Identify), Hard,
+        "The instance metadata service does not answer.",
+        "check the instance's metadata options: aws ec2 describe-instances --instance-ids {instance} --query 'Reservations[].Instances[].MetadataOptions'",
+        explains: [IdentityIncomplete, CredentialsMissing, NodeConfigMissing],
+    }
+    ImdsTokenDenied { of(Identify), Hard,
+        "The instance metadata service refuses to hand out an IMDSv2 token.",
+        "enable the metadata endpoint: aws ec2 modify-instance-metadata-options --instance-id {instance} --http-endpoint enabled --http-tokens required",
+        explains: [IdentityIncomplete, CredentialsMissing, NodeConfigMissing],
+    }
+    IdentityIncomplete { of(Identify), Hard,
+        "The instance identity document lacks what a node must know of itself.",
+        "read it on the node: curl -H \"X-aws-ec2-metadata-token: $TOKEN\" http://169.254.169.254/latest/dynamic/instance-identity/document",
+    }
+
+    AgentConfigInvalid { of(Configure), Hard,
+        "The agent's configuration is missing or does not say what it must.",
+        "render it again and compare: control up writes it into the launch template's user data as /etc/rollcall/agent.yaml",
+    }
+    UserDataNotMime { of(Configure), Hard,
+        "The user data is neither MIME nor a NodeConfig, so nodeadm finds nothing in it.",
+        "start the user data with `MIME-Version: 1.0` and a multipart boundary; control up writes it so",
+        explains: [NodeConfigMissing],
+    }
+    NodeConfigMissing { of(Configure), Hard,
+        "No NodeConfig names the cluster: nodeadm would stop with `Name is missing in cluster configuration`.",
+        "add an application/node.eks.aws part to the launch template's user data; control up writes it so",
+        explains: [NodeadmConfigFailed],
+    }
+    NodeConfigInvalid { of(Configure), Hard,
+        "The merged NodeConfig cannot be read, or lacks a value that nodeadm demands.",
+        "correct the named field in the launch template's user data or in /etc/eks/nodeadm.d",
+        explains: [NodeadmConfigFailed],
+    }
+    NodeConfigUnknownField { of(Configure), Soft,
+        "The NodeConfig has a field that nodeadm drops without a word.",
+        "correct the field's name: the nearest known one is in the summary",
+    }
+
+    ClockSkewed { of(Preflight), Hard,
+        "The node's clock is more than five minutes off, so signed requests and certificates are refused.",
+        "on the node: chronyc makestep, then chronyc tracking",
+        explains: [CredentialsDenied, ApiServerTlsUntrusted, ApiServerUnauthorized],
+    }
+    NodeadmMissing { of(Preflight), Hard,
+        "There is no /usr/bin/nodeadm: this is not an EKS AL2023 image.",
+        "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        explains: [NodeadmConfigFailed, NodeadmRunFailed],
+    }
+    KubeletMissing { of(Preflight), Hard,
+        "There is no /usr/bin/kubelet: this is not an EKS AL2023 image.",
+        "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        explains: [NodeadmConfigFailed, NodeadmRunFailed],
+    }
+    CredentialsMissing { of(Preflight), Hard,
+        "The instance has no role credentials.",
+        "give the node group a role with an instance profile: aws ec2 describe-iam-instance-profile-associations --filters Name=instance-id,Values={instance}",
+        explains: [ApiServerUnauthorized],
+    }
+    CredentialsDenied { of(Preflight), Hard,
+        "AWS refuses the instance's role credentials.",
+        "aws iam get-role --role-name <node role>: does it exist, and does ec2.amazonaws.com stand in its trust policy?",
+        explains: [ApiServerUnauthorized],
+    }
+    ApiServerDnsFailed { of(Preflight), Hard,
+        "The name of the cluster's API server does not resolve.",
+        "check enableDnsSupport and enableDnsHostnames of the VPC and the endpoint's access mode: control facts",
+        explains: [ApiServerUnreachable],
+    }
+    ApiServerUnreachable { of(Preflight), Hard,
+        "No TCP connection to the cluster's API server comes about.",
+        "open port 443 from the node's security group to the cluster's: control diagnose {instance}",
+        explains: [NodeNotRegistered],
+    }
+    ApiServerTlsUntrusted { of(Preflight), Hard,
+        "The API server's certificate was not signed by the CA in the NodeConfig.",
+        "the node was configured for another cluster, or the cluster was made anew: control up renews the launch template",
+        explains: [NodeNotRegistered],
+    }
+    ApiServerUnauthorized { of(Preflight), Hard,
+        "The API server does not know this node's role, or knows it under another name.",
+        "aws eks create-access-entry --cluster-name {cluster} --type EC2_LINUX --principal-arn <node role>; control up does it",
+        explains: [NodeNotRegistered],
+    }
+    StsUnreachable { of(Preflight), Soft,
+        "The regional STS endpoint does not answer the node.",
+        "add a VPC endpoint for com.amazonaws.<region>.sts, or a NAT route",
+    }
+
+    GpuAbsent { of(Drivers), Hard,
+        "The instance type has GPUs, and the PCI bus shows none.",
+        "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaDeviceCountMismatch",
+        explains: [DriverNotLoaded, DriverLibraryMissing],
+    }
+    GpuCountShort { of(Drivers), Hard,
+        "Fewer GPUs work than the instance type has; the summary says at which layer they went missing.",
+        "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaDeviceCountMismatch",
+        explains: [GpuAllocatableShort],
+    }
+    GpuModelUnexpected { of(Drivers), Soft,
+        "The GPUs are not the model that EC2 lists for this instance type.",
+        "compare: aws ec2 describe-instance-types --instance-types <type> --query 'InstanceTypes[].GpuInfo'",
+    }
+    DriverNotLoaded { of(Drivers), Hard,
+        "The NVIDIA kernel module is not loaded.",
+        "on the node: journalctl -b -u nvidia-setup -u nvidia-kmod-load; use an EKS AL2023 NVIDIA image",
+        node: "DCGMError",
+        explains: [GpuCountShort, DriverLibraryMissing],
+    }
+    DriverLibraryMissing { of(Drivers), Hard,
+        "libnvidia-ml.so.1 cannot be loaded.",
+        "on the node: ldconfig -p | grep libnvidia-ml; then run ldconfig, or use an EKS AL2023 NVIDIA image",
+        node: "DCGMError",
+        explains: [GpuCountShort],
+    }
+    DriverLibraryMismatch { of(Drivers), Hard,
+        "The NVIDIA kernel module and its user-space library are of different versions.",
+        "load the module that fits the library: reboot, or roll the pool to an image whose driver packages agree",
+        node: "DCGMError",
+        explains: [GpuCountShort, GpuLost],
+    }
+    DriverHang { of(Drivers), Hard,
+        "The NVIDIA driver does not answer.",
+        "reboot the instance: aws ec2 reboot-instances --instance-ids {instance}; replace it when it comes back",
+        node: "DCGMError",
+        explains: [GpuCountShort],
+    }
+    DriverInitFailed { of(Drivers), Hard,
+        "NVML does not initialise, for a cause that it does not name.",
+        "on the node: rollcall-agent diagnose, nvidia-smi, dmesg | grep NVRM",
+        node: "DCGMError",
+        explains: [GpuCountShort],
+    }
+    GpuLost { of(Drivers), Hard,
+        "A GPU has fallen off the bus: NVML says that it is lost.",
+        "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaXID79Error",
+        explains: [GpuCountShort],
+    }
+
+    NodeadmConfigFailed { of(Bootstrap), Hard,
+        "nodeadm's config phase ended with an error.",
+        "on the node: journalctl -b -u rollcall-nodeadm@config",
+    }
+    NodeadmTimedOut { of(Bootstrap), Hard,
+        "nodeadm did not end in time.",
+        "on the node: journalctl -b -u rollcall-nodeadm@config -u rollcall-nodeadm@run; an unreachable EC2 API holds it for ten minutes",
+    }
+
+    CniPluginsMissing { of(Cni), Hard,
+        "The CNI's base plugins are not in /opt/cni/bin.",
+        "use an EKS AL2023 image, or install containernetworking-plugins into /opt/cni/bin",
+        explains: [CniNotReady],
+    }
+    CniAddonAbsent { of(Cni), Hard,
+        "The cluster has no CNI: neither the vpc-cni add-on nor an aws-node DaemonSet.",
+        "aws eks create-addon --cluster-name {cluster} --addon-name vpc-cni; control up does it before any node",
+        explains: [CniNotReady],
+    }
+
+    NodeadmRunFailed { of(Register), Hard,
+        "nodeadm's run phase ended with an error.",
+        "on the node: journalctl -b -u rollcall-nodeadm@run -u containerd -u kubelet",
+        explains: [NodeNotRegistered],
+    }
+    NodeNotRegistered { of(Register), Hard,
+        "kubelet runs, and no Node object appears.",
+        "on the node: journalctl -b -u kubelet",
+    }
+
+    CniNotReady { of(Ready), Hard,
+        "The node is registered, and its network is not up: the CNI's pod has not written its configuration.",
+        "kubectl -n kube-system get pods -l k8s-app=aws-node -o wide; kubectl -n kube-system logs ds/aws-node",
+        explains: [NodeNotReady, GpuAllocatableShort, DevicePluginAbsent],
+    }
+    NodeNotReady { of(Ready), Hard,
+        "The node is registered, and kubelet does not call it Ready.",
+        "kubectl describe node; on the node: journalctl -b -u kubelet",
+        explains: [GpuAllocatableShort, DevicePluginAbsent],
+    }
+    DevicePluginAbsent { of(Ready), Hard,
+        "Nothing offers GPUs on this node: no device plugin has registered with kubelet.",
+        "kubectl -n kube-system get daemonset nvidia-device-plugin-daemonset; control up installs it unless the pool says otherwise",
+    }
+    GpuAllocatableShort { of(Ready), Hard,
+        "The node offers fewer GPUs than NVML sees.",
+        "kubectl -n kube-system logs ds/nvidia-device-plugin-daemonset",
+        node: "NvidiaDeviceCountMismatch",
+    }
+
+    DeadlineExceeded { AnyPhase, Hard,
+        "The time for the join is used up, and nothing more precise is known.",
+        "on the node: rollcall-agent status; journalctl -b -u rollcall-join",
+    }
+    AgentInstallFailed { AnyPhase, Hard,
+        "The agent could not be fetched, or is not the one that the user data names.",
+        "publish it again: control up uploads the tarball under its SHA-256; then replace the instance",
+        explains: [AgentSilent],
+    }
+
+    NeverBooted { Outside, Hard,
+        "The instance runs, and nothing of it has ever reached the console.",
+        "aws ec2 describe-instance-status --instance-ids {instance}; aws ec2 get-console-output --instance-id {instance} --latest",
+    }
+    AgentSilent { Outside, Hard,
+        "The instance boots, and no agent speaks on any channel.",
+        "read the console for cloud-init's lines: aws ec2 get-console-output --instance-id {instance} --latest",
+    }
+    InstanceTerminated { Outside, Hard,
+        "The instance is gone; its state reason says who or what ended it.",
+        "control up replaces it through the pool's Auto Scaling group",
+        explains: [AgentSilent, NeverBooted],
+    }
+    NodeGroupCreateFailed { Outside, Hard,
+        "EKS gave the node group up; its health issues say why.",
+        "aws eks describe-nodegroup --cluster-name {cluster} --nodegroup-name {pool} --query nodegroup.health; then control down and up of the pool",
+    }
+    AccessEntryMissing { Outside, Hard,
+        "The cluster has no access entry for the role of this node.",
+        "aws eks create-access-entry --cluster-name {cluster} --type EC2_LINUX --principal-arn <node role>; control up does it",
+        explains: [ApiServerUnauthorized],
+    }
+}
+
+impl Reason {
+    /// The name on every channel.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// The heading of the reason's section in `docs/operate.md`.
+    #[must_use]
+    pub fn doc_anchor(self) -> String {
+        self.name().to_ascii_lowercase()
+    }
+
+    /// Whether it closes the gate.
+    #[must_use]
+    pub fn is_hard(self) -> bool {
+        self.entry().weight == Weight::Hard
+    }
+
+    /// The node condition's reason, which Karpenter and EKS node auto repair match.
+    #[must_use]
+    pub const fn node_reason(self) -> &'static str {
+        let entry = self.entry();
+        if entry.node_reason.is_empty() { entry.name } else { entry.node_reason }
+    }
+
+    /// Whether `other` is a consequence of this reason, directly or through others.
+    #[must_use]
+    pub fn explains(self, other: Self) -> bool {
+        self.entry().explains.iter().any(|next| *next == other || next.explains(other))
+    }
+
+    /// The hint with the names of the place filled in.
+    #[must_use]
+    pub fn hint_for(self, cluster: &str, pool: &str, instance: &str) -> String {
+        self.entry()
+            .hint
+            .replace("{cluster}", cluster)
+            .replace("{pool}", pool)
+            .replace("{instance}", instance)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(name: &str) -> Result<Self, UnknownReason> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| UnknownReason(name.to_owned()))
+    }
+}
+
+/// A name that is in no row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownReason(pub String);
+
+impl fmt::Display for UnknownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no reason `{}`", self.0)
+    }
+}
+
+impl std::error::Error for UnknownReason {}
+
+/// A reason as it travels: a name of the table, or one that a newer writer or an own check made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReasonName(Cow<'static, str>);
+
+impl ReasonName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The row of the table, when it has one.
+    #[must_use]
+    pub fn known(&self) -> Option<Reason> {
+        self.0.parse().ok()
+    }
+
+    /// Whether it closes the gate; a name that we do not know does, or nobody would have sent it.
+    #[must_use]
+    pub fn is_hard(&self) -> bool {
+        self.known().is_none_or(Reason::is_hard)
+    }
+}
+
+impl From<Reason> for ReasonName {
+    fn from(reason: Reason) -> Self {
+        Self(Cow::Borrowed(reason.name()))
+    }
+}
+
+impl PartialEq<Reason> for ReasonName {
+    fn eq(&self, other: &Reason) -> bool {
+        self.0 == other.name()
+    }
+}
+
+impl fmt::Display for ReasonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_parse() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.name().parse::<Reason>(), Ok(*reason));
+        }
+        assert!("Nonsense".parse::<Reason>().is_err());
+    }
+
+    #[test]
+    fn nothing_explains_itself() {
+        for reason in Reason::ALL {
+            assert!(!reason.explains(*reason), "{reason} explains itself in a circle");
+        }
+    }
+
+    #[test]
+    fn a_cause_is_never_later_than_what_it_explains() {
+        for reason in Reason::ALL {
+            for explained in reason.entry().explains {
+                if let (Owner::Phase(cause), Owner::Phase(effect)) =
+                    (reason.entry().owner, explained.entry().owner)
+                {
+                    assert!(cause <= effect, "{reason} ({cause}) explains {explained} ({effect})");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_says_what_it_means_and_what_to_do() {
+        for reason in Reason::ALL {
+            let entry = reason.entry();
+            assert!(entry.meaning.ends_with('.') && entry.meaning.len() > 20, "{reason}");
+            assert!(entry.hint.len() > 15 && !entry.hint.ends_with('.'), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_travels_unharmed() {
+        let name: ReasonName = serde_json::from_str("\"SiteCheckFailed\"").unwrap();
+        assert_eq!(name.known(), None);
+        assert!(name.is_hard());
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"SiteCheckFailed\"");
+    }
+
+    #[test]
+    fn hints_name_the_place() {
+        let hint = Reason::GpuAbsent.hint_for("prod", "h100", "i-0abc");
+        assert_eq!(
+            hint,
+            "replace the instance: aws ec2 terminate-instances --instance-ids i-0abc"
+        );
+    }
+}
