@@ -175,11 +175,8 @@ mod tests {
         let golden = include_str!("../golden/agent_config.yaml");
         let mut config = AgentConfig::new("prod", "h100");
         config.pool_size = 4;
-        config.gpus = Some(ExpectedGpus {
-            count: 8,
-            model: Some("H100".into()),
-            memory_mib: Some(81920),
-        });
+        config.gpus =
+            Some(ExpectedGpus { count: 8, model: Some("H100".into()), memory_mib: Some(81920) });
         config.install =
             Some(Install { url: "s3://bucket/agent.tar.gz".into(), sha256: "ab".repeat(32) });
         config.deadlines.phase_seconds.insert(Phase::Drivers, 120);

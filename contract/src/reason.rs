@@ -80,7 +80,6 @@ macro_rules! reasons {
             #[must_use]
             pub const fn entry(self) -> Entry {
                 use Owner::{AnyPhase, Outside};
-                #[allow(unused_imports, reason = "a table need not name every owner")]
                 use Phase::{Bootstrap, Cni, Configure, Drivers, Identify, Preflight, Ready, Register};
                 const fn of(phase: Phase) -> Owner { Owner::Phase(phase) }
                 match self {
@@ -494,9 +493,6 @@ mod tests {
     #[test]
     fn hints_name_the_place() {
         let hint = Reason::GpuAbsent.hint_for("prod", "h100", "i-0abc");
-        assert_eq!(
-            hint,
-            "replace the instance: aws ec2 terminate-instances --instance-ids i-0abc"
-        );
+        assert_eq!(hint, "replace the instance: aws ec2 terminate-instances --instance-ids i-0abc");
     }
 }

@@ -1,0 +1,1 @@
+//! GPUs: facts from PCI, the driver's files and NVML, and what they mean.

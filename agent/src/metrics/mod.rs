@@ -1,0 +1,1 @@
+//! Metrics: dcgm-exporter's main families and our own.

@@ -1,0 +1,1 @@
+//! Does every GPU that was paid for work?

@@ -1,0 +1,1 @@
+//! After the join: the health loop, conditions and metrics.
