@@ -116,6 +116,15 @@ mod tests {
     }
 
     #[test]
+    fn the_fallback_speaks_the_same_language() {
+        let script = include_str!("../../systemd/libexec/fallback");
+        let said = script.lines().find(|l| l.starts_with("line=")).unwrap().replace('\'', "");
+        let line = ConsoleLine::last_in(&said).unwrap();
+        assert_eq!(line.reasons, [ReasonName::from(Reason::AgentFault)]);
+        assert_eq!(line.outcome, JoinOutcome::Failed);
+    }
+
+    #[test]
     fn never_longer_than_the_limit() {
         let mut long = line();
         long.summary = "é\"\n".repeat(400);

@@ -295,6 +295,11 @@ reasons! {
         "The time for the join is used up, and nothing more precise is known.",
         "on the node: rollcall-agent status; journalctl -b -u rollcall-join",
     }
+    AgentFault { AnyPhase, Hard,
+        "The agent itself cannot run: five of its starts failed within two minutes.",
+        "read why: aws ec2 get-console-output --instance-id {instance} --latest; then install the agent again, or roll the pool to a good image",
+        explains: [AgentSilent],
+    }
     AgentInstallFailed { AnyPhase, Hard,
         "The agent could not be fetched, or is not the one that the user data names.",
         "publish it again: control up uploads the tarball under its SHA-256; then replace the instance",

@@ -1,0 +1,46 @@
+# What people and CI run. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+BIN := target/debug
+VENV := target/venv
+TARBALL := $(BIN)/rollcall-agent.tar.gz
+export LAB_PYTHON := $(abspath $(VENV)/bin/python)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## the main job, told from `control plan` to `control down` (KEEP=1 leaves it up)
+	$(BIN)/demo
+
+.PHONY: test
+test: build ## unit, golden and lab tests
+	$(CARGO) test --workspace --locked
+	$(VENV)/bin/python -m pytest -q tests/lab/emulator/tests
+
+.PHONY: check
+check: setup ## formatting, lints with warnings denied, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	tests/lab/check-shell.sh
+
+.PHONY: build
+build: setup ## the programs, the lab and the agent's tarball
+	$(CARGO) build --workspace --locked
+	@$(MAKE) --no-print-directory $(TARBALL)
+
+$(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*/*) amis/tarball.sh
+	amis/tarball.sh $(BIN)/rollcall-agent $@
+
+.PHONY: setup
+setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
+
+$(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt
+	tests/lab/setup.sh $(VENV)
+
+.PHONY: operate-doc
+operate-doc: ## write docs/operate.md anew from the table of reasons
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --locked --test it -- operate_page
