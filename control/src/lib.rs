@@ -1,1 +1,43 @@
-//! Placeholder.
+//! `control` builds an EKS cluster and its GPU pools from outside, and says why a node did not come.
+//!
+//! A verb's way: [`cli`] (what was typed) → [`commands`] (one file a verb) → [`config`] (the fleet
+//! file, as meant) → [`stack`] (layers in order: observe → plan → apply → gate) → [`layers`]
+//! (`desired` and `plan` are pure, `observe`, `apply` and `gate` touch the world). [`launch`] and
+//! [`user_data`] render what a node boots from; [`aws`] holds the clients, `output` the screens.
+//!
+//! There is no state file: truth is what AWS answers, found by deterministic names and tags.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod stack;
+
+pub mod launch;
+pub mod layers;
+pub mod user_data;
+
+pub mod aws;
+pub mod failure;
+pub mod output;
+
+use contract::ExitCode;
+
+/// Runs one command line to its end and says how it ended.
+pub fn run(cli: cli::Cli) -> ExitCode {
+    output::log::init(cli.global.verbose);
+    let printer = output::Printer::for_process();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            printer.error(&anyhow::Error::new(error).context("could not start the async runtime"));
+            return ExitCode::Error;
+        }
+    };
+    match runtime.block_on(commands::run(cli, &printer)) {
+        Ok(code) => code,
+        Err(error) => {
+            printer.error(&error);
+            failure::advice_of(&error).map_or(ExitCode::Error, failure::Advice::exit_code)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The verbs, one file each: they read the command line, call the library and print.
+
+pub mod diagnose;
+pub mod down;
+pub mod explain;
+pub mod facts;
+pub mod kubeconfig;
+pub mod plan;
+pub mod status;
+pub mod token;
+pub mod up;
+
+use contract::ExitCode;
+
+use crate::cli::{Cli, Command, Global};
+use crate::output::Printer;
+
+/// What every verb is handed.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The global flags.
+    pub global: &'a Global,
+    /// Where all text goes.
+    pub printer: &'a Printer,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// What the verb could not do; [`crate::failure::advice_of`] finds hint and exit code.
+pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let context = Context { global: &cli.global, printer };
+    match cli.command {
+        Command::Plan(args) => plan::run(&args, &context).await,
+        Command::Up(args) => up::run(&args, &context).await,
+        Command::Status(args) => status::run(&args, &context).await,
+        Command::Diagnose(args) => diagnose::run(&args, &context).await,
+        Command::Explain(args) => explain::run(&args, &context),
+        Command::Facts(args) => facts::run(&args, &context).await,
+        Command::Token(args) => token::run(&args, &context).await,
+        Command::Kubeconfig(args) => kubeconfig::run(&args, &context).await,
+        Command::Down(args) => down::run(&args, &context).await,
+    }
+}

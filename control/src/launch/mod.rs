@@ -1,0 +1,1 @@
+//! How a pool's nodes are launched: one trait, one template builder that knows what each path refuses.

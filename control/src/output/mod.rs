@@ -1,0 +1,8 @@
+//! Everything that people and scripts read: data on stdout, progress and errors on stderr.
+
+pub mod log;
+pub mod printer;
+pub mod style;
+
+pub use printer::Printer;
+pub use style::Style;
