@@ -1,1 +1,8 @@
-//! Placeholder.
+//! Drives the programs that a user installs against the lab, as a user would: by their command
+//! lines, environment, output and exit codes. The demo and the end-to-end tests share it.
+
+pub mod programs;
+pub mod world;
+
+pub use programs::{Finished, Programs};
+pub use world::World;

@@ -1,0 +1,5 @@
+//! End-to-end tests: the programs that a user installs, against a lab of the test's own.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
+
+mod operate_page;
