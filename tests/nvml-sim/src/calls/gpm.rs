@@ -1,0 +1,143 @@
+//! GPM: activity measured between two samples, on Hopper and later.
+
+use std::ffi::c_uint;
+use std::time::Duration;
+
+use nvml_wrapper_sys::bindings as sys;
+use sys::{
+    nvmlDevice_t, nvmlGpmMetric_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t,
+    nvmlReturn_t,
+};
+
+use super::device::busy;
+use super::{code, put};
+use crate::session::{INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, enter, on_device, since_boot};
+use crate::state::{Gpu, State};
+
+/// The first architecture with GPM.
+const HOPPER: c_uint = 9;
+const SUPPORT_VERSION: c_uint = 1;
+const METRICS_VERSION: c_uint = 1;
+
+/// What a sample holds once it was taken: whose it is and when.
+#[derive(Default)]
+struct Sample {
+    taken: Option<(String, Duration)>,
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
+    device: nvmlDevice_t,
+    out: *mut nvmlGpmSupport_t,
+) -> nvmlReturn_t {
+    let answer = on_device("nvmlGpmQueryDeviceSupport", device, |gpu, _| {
+        Ok(nvmlGpmSupport_t {
+            version: SUPPORT_VERSION,
+            isSupportedDevice: (gpu.architecture >= HOPPER).into(),
+        })
+    });
+    // SAFETY: the caller passes a pointer to that structure, as nvml.h demands.
+    unsafe { put(out, answer) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmSampleAlloc(out: *mut nvmlGpmSample_t) -> nvmlReturn_t {
+    if out.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    let sample =
+        enter("nvmlGpmSampleAlloc").map(|_| Box::into_raw(Box::<Sample>::default()).cast());
+    // SAFETY: the caller passes a pointer to a sample handle, as nvml.h demands.
+    unsafe { put(out, sample) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
+    if sample.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: the caller gives back, once, what nvmlGpmSampleAlloc boxed for it.
+    drop(unsafe { Box::from_raw(sample.cast::<Sample>()) });
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmSampleGet(
+    device: nvmlDevice_t,
+    sample: nvmlGpmSample_t,
+) -> nvmlReturn_t {
+    // SAFETY: null, or what nvmlGpmSampleAlloc boxed; NVML's callers use a sample from one thread.
+    let Some(sample) = (unsafe { sample.cast::<Sample>().as_mut() }) else {
+        return INVALID_ARGUMENT;
+    };
+    code(on_device("nvmlGpmSampleGet", device, |gpu, _| {
+        if gpu.architecture < HOPPER {
+            return Err(NOT_SUPPORTED);
+        }
+        sample.taken = Some((gpu.uuid.clone(), since_boot()));
+        Ok(())
+    }))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> nvmlReturn_t {
+    // SAFETY: null, or a request that the caller has filled in, as nvml.h demands.
+    let Some(request) = (unsafe { request.as_mut() }) else { return INVALID_ARGUMENT };
+    if request.version != METRICS_VERSION {
+        return sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    }
+    // SAFETY: null, or samples that nvmlGpmSampleAlloc boxed and that nobody frees meanwhile.
+    let samples = unsafe {
+        (request.sample1.cast::<Sample>().as_ref(), request.sample2.cast::<Sample>().as_ref())
+    };
+    let (Some(first), Some(second)) = samples else { return INVALID_ARGUMENT };
+    let answer = enter("nvmlGpmMetricsGet").and_then(|state| {
+        let gpu = measured(&state, first, second)?;
+        let count = (request.numMetrics as usize).min(request.metrics.len());
+        for metric in &mut request.metrics[..count] {
+            measure(gpu, metric);
+        }
+        Ok(())
+    });
+    code(answer)
+}
+
+/// The GPU that both samples are of, the second taken after the first.
+fn measured<'a>(
+    state: &'a State,
+    first: &Sample,
+    second: &Sample,
+) -> Result<&'a Gpu, nvmlReturn_t> {
+    let (Some((uuid, start)), Some((other, end))) = (&first.taken, &second.taken) else {
+        return Err(INVALID_ARGUMENT);
+    };
+    if uuid != other || end <= start {
+        return Err(INVALID_ARGUMENT);
+    }
+    state.gpus.iter().find(|gpu| gpu.uuid == *uuid).ok_or(INVALID_ARGUMENT)
+}
+
+fn measure(gpu: &Gpu, metric: &mut nvmlGpmMetric_t) {
+    let load = f64::from(busy(gpu.utilization.gpu));
+    let memory = f64::from(busy(gpu.utilization.memory));
+    let (sent, received) = gpu.nvlink.map_or((0, 0), |nvlink| nvlink.kib_per_second);
+    #[expect(clippy::cast_precision_loss, reason = "a rate, not an amount")]
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    let value = match metric.metricId {
+        1 => Some(load),
+        2 => Some(load * 0.9),
+        3 => Some(load * 0.5),
+        5 | 13 => Some(load * 0.6),
+        10 => Some(memory),
+        11 | 12 => Some(load * 0.05),
+        20 | 21 => Some(load * 4.0),
+        60 => Some(mib(received)),
+        61 => Some(mib(sent)),
+        _ => None,
+    };
+    metric.nvmlReturn = if value.is_some() { SUCCESS } else { NOT_SUPPORTED };
+    metric.value = value.unwrap_or_default();
+    metric.metricInfo.shortName = std::ptr::null_mut();
+    metric.metricInfo.longName = std::ptr::null_mut();
+    metric.metricInfo.unit = std::ptr::null_mut();
+}

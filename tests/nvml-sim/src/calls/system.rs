@@ -1,0 +1,129 @@
+//! Initialisation, versions, and the ways to a device.
+
+use std::ffi::{c_char, c_int, c_uint};
+
+use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
+
+use super::{code, put, put_text, take_text};
+use crate::session::{INVALID_ARGUMENT, NOT_FOUND, check, enter, handle_of, initialize, shut_down};
+use crate::state::Gpu;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+    code(initialize("nvmlInit_v2", 0))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInitWithFlags(flags: c_uint) -> nvmlReturn_t {
+    code(initialize("nvmlInitWithFlags", flags))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlShutdown() -> nvmlReturn_t {
+    code(shut_down())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
+    let text = match result {
+        0 => c"Success",
+        1 => c"Uninitialized",
+        2 => c"Invalid Argument",
+        3 => c"Not Supported",
+        4 => c"Insufficient Permissions",
+        6 => c"Not Found",
+        7 => c"Insufficient Size",
+        9 => c"Driver Not Loaded",
+        10 => c"Timeout",
+        12 => c"NVML Shared Library Not Found",
+        13 => c"Function Not Found",
+        15 => c"GPU is lost",
+        16 => c"GPU requires reset",
+        17 => c"Operating System Call Failed",
+        18 => c"Driver/library version mismatch",
+        _ => c"Unknown Error",
+    };
+    text.as_ptr()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlSystemGetDriverVersion(out: *mut c_char, length: c_uint) -> nvmlReturn_t {
+    let version = enter("nvmlSystemGetDriverVersion").map(|state| state.driver_version.clone());
+    // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
+    unsafe { put_text(out, length, version) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlSystemGetNVMLVersion(out: *mut c_char, length: c_uint) -> nvmlReturn_t {
+    let version = enter("nvmlSystemGetNVMLVersion")
+        .map(|state| format!("{}.{}", state.cuda_version / 1000, state.driver_version));
+    // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
+    unsafe { put_text(out, length, version) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(out: *mut c_int) -> nvmlReturn_t {
+    let version = enter("nvmlSystemGetCudaDriverVersion_v2").map(|state| state.cuda_version);
+    // SAFETY: the caller passes a pointer to an int, as nvml.h demands.
+    unsafe { put(out, version) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetCount_v2(out: *mut c_uint) -> nvmlReturn_t {
+    let count = enter("nvmlDeviceGetCount_v2").map(|state| {
+        let real = c_uint::try_from(state.gpus.len()).unwrap_or(c_uint::MAX);
+        state.faults.count.unwrap_or(real)
+    });
+    // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
+    unsafe { put(out, count) }
+}
+
+fn find(call: &str, wanted: impl Fn(usize, &Gpu) -> bool) -> Result<nvmlDevice_t, nvmlReturn_t> {
+    let state = enter(call)?;
+    let mut gpus = state.gpus.iter().enumerate();
+    let (_, gpu) = gpus.find(|(index, gpu)| wanted(*index, gpu)).ok_or(NOT_FOUND)?;
+    check(gpu)?;
+    Ok(handle_of(&gpu.uuid))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
+    index: c_uint,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    let handle = find("nvmlDeviceGetHandleByIndex_v2", |position, _| position == index as usize)
+        .map_err(|code| if code == NOT_FOUND { INVALID_ARGUMENT } else { code });
+    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
+    unsafe { put(out, handle) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
+    uuid: *const c_char,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    // SAFETY: the caller passes a zero-terminated text, as nvml.h demands.
+    let uuid = unsafe { take_text(uuid) };
+    let handle = uuid.and_then(|uuid| find("nvmlDeviceGetHandleByUUID", |_, gpu| gpu.uuid == uuid));
+    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
+    unsafe { put(out, handle) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
+    address: *const c_char,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    // SAFETY: the caller passes a zero-terminated text, as nvml.h demands.
+    let address = unsafe { take_text(address) }.map(|text| short_address(&text));
+    let handle = address.and_then(|address| {
+        find("nvmlDeviceGetHandleByPciBusId_v2", |_, gpu| short_address(&gpu.pci) == address)
+    });
+    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
+    unsafe { put(out, handle) }
+}
+
+/// An address without leading zeros in its domain, in lower case: programs write 4 or 8 digits.
+fn short_address(address: &str) -> String {
+    address.to_ascii_lowercase().trim_start_matches('0').to_owned()
+}
