@@ -62,6 +62,7 @@ pub fn advice_of(error: &anyhow::Error) -> Option<&dyn Advice> {
         e.downcast_ref::<Stated>()
             .map(|e| e as &dyn Advice)
             .or_else(|| e.downcast_ref::<crate::aws::AwsError>().map(|e| e as &dyn Advice))
+            .or_else(|| e.downcast_ref::<crate::kube::KubeError>().map(|e| e as &dyn Advice))
             .or_else(|| e.downcast_ref::<crate::config::ConfigError>().map(|e| e as &dyn Advice))
     })
 }

@@ -3,7 +3,8 @@
 //! A verb's way: [`cli`] (what was typed) → [`commands`] (one file a verb) → [`config`] (the fleet
 //! file, as meant) → [`stack`] (layers in order: observe → plan → apply → gate) → [`layers`]
 //! (`desired` and `plan` are pure, `observe`, `apply` and `gate` touch the world). [`launch`] and
-//! [`user_data`] render what a node boots from; [`aws`] holds the clients, `output` the screens.
+//! [`user_data`] render what a node boots from; [`aws`] and [`kube`] hold the clients, `output` the
+//! screens.
 //!
 //! There is no state file: truth is what AWS answers, found by deterministic names and tags.
 
@@ -18,6 +19,7 @@ pub mod user_data;
 
 pub mod aws;
 pub mod failure;
+pub mod kube;
 pub mod output;
 
 use contract::ExitCode;

@@ -1,0 +1,18 @@
+//! The Kubernetes side of the fleet, as plain data.
+//!
+//! [`token`] makes the bearer token as EKS wants it, [`connect`] a client that trusts the cluster's
+//! CA alone and whose errors say at which step the way ended. [`nodes`], [`workloads`] and [`events`]
+//! read; [`manifests`] is what `control` itself puts into a cluster, [`apply`] puts it there.
+
+pub mod apply;
+pub mod connect;
+pub mod events;
+pub mod manifests;
+pub mod nodes;
+pub mod token;
+pub mod workloads;
+
+pub use apply::Standing;
+pub use connect::{Cause, Cluster, Identity, KubeError, connect};
+pub use nodes::{ConditionFacts, NodeFacts};
+pub use workloads::{DaemonSetFacts, DeploymentFacts, PodFacts};
