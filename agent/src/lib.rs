@@ -20,3 +20,6 @@ pub mod watch;
 pub mod aws;
 pub mod host;
 pub mod kube;
+
+#[cfg(test)]
+mod testing;

@@ -96,3 +96,40 @@ pub const LABEL_POOL: &str = "rollcall.dev/pool";
 pub const CONSOLE_PREFIX: &str = "ROLLCALL ";
 /// Port of the agent's metrics, which is dcgm-exporter's.
 pub const METRICS_PORT: u16 = 9400;
+
+/// The DNS suffix of the AWS partition that a region is in.
+#[must_use]
+pub fn partition_suffix(region: &str) -> &'static str {
+    // botocore's endpoint partitions: the prefix of a region's name says its partition.
+    const SUFFIXES: [(&str, &str); 7] = [
+        ("cn-", "amazonaws.com.cn"),
+        ("us-iso-", "c2s.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov"),
+        ("us-isof-", "csp.hci.ic.gov"),
+        ("eu-isoe-", "cloud.adc-e.uk"),
+        ("eusc-", "amazonaws.eu"),
+        ("", "amazonaws.com"),
+    ];
+    let found = SUFFIXES.iter().find(|(prefix, _)| region.starts_with(prefix));
+    found.map_or("amazonaws.com", |(_, suffix)| suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_its_suffix() {
+        for (region, suffix) in [
+            ("us-east-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("eu-central-1", "amazonaws.com"),
+            ("cn-northwest-1", "amazonaws.com.cn"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+        ] {
+            assert_eq!(partition_suffix(region), suffix, "{region}");
+        }
+    }
+}

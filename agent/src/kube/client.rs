@@ -1,0 +1,366 @@
+//! The client: a bearer token made on the node, TLS with the cluster's CA, JSON.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::error::KubeError;
+use super::kubeconfig;
+use super::objects::{Condition, Event, Identity};
+use crate::aws::imds::clock_ahead;
+use crate::aws::{RoleCredentials, token};
+use crate::host::{Deadline, Root};
+
+/// How long a token is used: EKS takes it for 15 minutes after its date.
+const TOKEN_LIFE: Duration = Duration::from_secs(600);
+
+/// How long a connection may take, and one request as a whole.
+const CONNECT: Duration = Duration::from_secs(5);
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// The cluster that a node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name, which the token is bound to.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    /// URL of its API server.
+    pub endpoint: String,
+    /// Its CA, PEM.
+    pub ca_pem: Vec<u8>,
+    /// The proxy that leads there, when the node's configuration names one.
+    pub proxy: Option<String>,
+}
+
+/// A client of the cluster's API server.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    cluster: Cluster,
+    credentials: RoleCredentials,
+    token: tokio::sync::Mutex<Option<Token>>,
+    ahead: Mutex<Option<i64>>,
+}
+
+struct Token {
+    value: String,
+    until: Instant,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of `cluster` that trusts its CA and nothing else.
+    ///
+    /// # Errors
+    /// When the CA is no certificate, or the proxy no URL.
+    pub fn new(cluster: Cluster, credentials: RoleCredentials) -> Result<Self, KubeError> {
+        let bad =
+            |what, error: &reqwest::Error| KubeError::Cluster { what, why: error.to_string() };
+        let ca = reqwest::Certificate::from_pem_bundle(&cluster.ca_pem);
+        let ca = ca.map_err(|error| bad("CA", &error))?;
+        if ca.is_empty() {
+            return Err(KubeError::Cluster { what: "CA", why: "no certificate in it".into() });
+        }
+        let mut builder = reqwest::Client::builder()
+            .tls_certs_only(ca)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT);
+        if let Some(proxy) = &cluster.proxy {
+            let proxy = reqwest::Proxy::https(proxy).map_err(|error| bad("proxy", &error))?;
+            builder = builder.proxy(proxy);
+        }
+        let http = builder.build().map_err(|error| bad("CA", &error))?;
+        Ok(Self {
+            http,
+            cluster,
+            credentials,
+            token: tokio::sync::Mutex::default(),
+            ahead: Mutex::default(),
+        })
+    }
+
+    /// A client of the cluster that the node's kubelet is configured for.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig yet, or it cannot be used.
+    pub fn from_kubeconfig(root: &Root, credentials: RoleCredentials) -> Result<Self, KubeError> {
+        let cluster = kubeconfig::cluster(root).map_err(|error| KubeError::Cluster {
+            what: "kubeconfig",
+            why: contract::ErrorChain(&error).to_string(),
+        })?;
+        Self::new(cluster, credentials)
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// By how many seconds the node's clock was ahead of the API server's at its last answer.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the API server thinks we are.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn who_am_i(&self, deadline: Deadline) -> Result<Identity, KubeError> {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let answer = self.call(Method::POST, path, Some(("json", &review)), deadline).await?;
+        serde_json::from_value(answer["status"]["userInfo"].clone())
+            .map_err(|error| KubeError::Malformed(error.to_string()))
+    }
+
+    /// A Node object; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn node(&self, name: &str, deadline: Deadline) -> Result<Option<Value>, KubeError> {
+        self.get(&format!("/api/v1/nodes/{name}"), deadline).await
+    }
+
+    /// A DaemonSet of kube-system; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists; [`KubeError::Forbidden`] where the node's ClusterRole is missing.
+    pub async fn daemonset(
+        &self,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Value>, KubeError> {
+        self.get(&format!("/apis/apps/v1/namespaces/kube-system/daemonsets/{name}"), deadline).await
+    }
+
+    /// Sets one condition of a Node, leaving the others as they are.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn set_node_condition(
+        &self,
+        node: &str,
+        condition: &Condition,
+        deadline: Deadline,
+    ) -> Result<(), KubeError> {
+        let patch = json!({"status": {"conditions": [condition]}});
+        let path = format!("/api/v1/nodes/{node}/status");
+        let body = Some(("strategic-merge-patch+json", &patch));
+        self.call(Method::PATCH, &path, body, deadline).await.map(|_| ())
+    }
+
+    /// Puts an event on a Node.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn create_event(
+        &self,
+        node: &Value,
+        event: &Event,
+        deadline: Deadline,
+    ) -> Result<(), KubeError> {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": format!("{name}."), "namespace": "default"},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": name,
+                // kubelet's events carry the name as uid, and `kubectl describe node` looks for that.
+                "uid": name,
+            },
+            "reason": event.reason,
+            "message": event.message,
+            "type": event.kind,
+            "source": {"component": "rollcall-agent", "host": name},
+            "reportingComponent": "rollcall-agent",
+            "reportingInstance": name,
+            "firstTimestamp": event.at,
+            "lastTimestamp": event.at,
+            "count": 1,
+        });
+        let path = "/api/v1/namespaces/default/events";
+        self.call(Method::POST, path, Some(("json", &object)), deadline).await.map(|_| ())
+    }
+
+    async fn get(&self, path: &str, deadline: Deadline) -> Result<Option<Value>, KubeError> {
+        match self.call(Method::GET, path, None, deadline).await {
+            Ok(value) => Ok(Some(value)),
+            Err(KubeError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+        deadline: Deadline,
+    ) -> Result<Value, KubeError> {
+        let url = format!("{}{path}", self.cluster.endpoint.trim_end_matches('/'));
+        let mut request = self
+            .http
+            .request(method, url)
+            .timeout(deadline.remaining().min(REQUEST))
+            .bearer_auth(self.token(deadline).await?);
+        if let Some((kind, value)) = body {
+            let bytes = value.to_string();
+            request = request.header("content-type", format!("application/{kind}")).body(bytes);
+        }
+        let response = request.send().await?;
+        if let Some(ahead) = clock_ahead(&response) {
+            *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            *self.token.lock().await = None;
+        }
+        let text = response.text().await?;
+        if !status.is_success() {
+            return Err(KubeError::from_status(status, &text));
+        }
+        serde_json::from_str(&text).map_err(|error| KubeError::Malformed(error.to_string()))
+    }
+
+    async fn token(&self, deadline: Deadline) -> Result<String, KubeError> {
+        let mut held = self.token.lock().await;
+        if let Some(token) = held.as_ref()
+            && Instant::now() < token.until
+        {
+            return Ok(token.value.clone());
+        }
+        let credentials = self.credentials.get(deadline).await.map_err(KubeError::Credentials)?;
+        let Cluster { name, region, .. } = &self.cluster;
+        let value = token::mint(&credentials, region, name, SystemTime::now());
+        let value = value.map_err(KubeError::Token)?;
+        *held = Some(Token { value: value.clone(), until: Instant::now() + TOKEN_LIFE });
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::aws::Imds;
+    use crate::testing::http::{Answer, Server};
+    use crate::testing::{imds_answers, tls::Authority};
+
+    async fn client(endpoint: &str, ca_pem: &str) -> (Client, Server) {
+        let imds = Server::start(imds_answers).await;
+        let credentials = RoleCredentials::new(Arc::new(Imds::at(&imds.url())));
+        let cluster = Cluster {
+            name: "prod".into(),
+            region: "us-east-1".into(),
+            endpoint: endpoint.into(),
+            ca_pem: ca_pem.as_bytes().to_vec(),
+            proxy: None,
+        };
+        (Client::new(cluster, credentials).unwrap(), imds)
+    }
+
+    fn soon() -> Deadline {
+        Deadline::within(Duration::from_secs(2))
+    }
+
+    #[tokio::test]
+    async fn says_who_we_are_with_a_token_made_here() {
+        let authority = Authority::new();
+        let server = Server::start_tls(&authority, |request| {
+            let line = "POST /apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1";
+            assert!(request.starts_with(line), "{request}");
+            assert!(request.contains("authorization: Bearer k8s-aws-v1."), "{request}");
+            let body = r#"{"status":{"userInfo":{"username":"system:node:n1","groups":["system:nodes"]}}}"#;
+            Answer::status(201, body).dated("Fri, 20 Nov 2026 20:00:00 GMT")
+        })
+        .await;
+        let (client, _imds) = client(&server.url(), &authority.ca_pem).await;
+        let identity = client.who_am_i(soon()).await.unwrap();
+        assert_eq!(identity.username, "system:node:n1");
+        assert_eq!(identity.groups, ["system:nodes"]);
+        assert!(client.clock_ahead().is_some());
+    }
+
+    #[tokio::test]
+    async fn tells_the_failures_apart() {
+        let authority = Authority::new();
+        let stranger = Authority::new();
+        let server = Server::start_tls(&authority, |request| match request.split(' ').nth(1) {
+            Some("/api/v1/nodes/absent") => Answer::status(404, r#"{"message":"not found"}"#),
+            Some("/api/v1/nodes/other") => Answer::status(403, r#"{"message":"not yours"}"#),
+            Some("/api/v1/nodes/silent") => Answer::Silence,
+            _ => Answer::status(401, r#"{"message":"Unauthorized"}"#),
+        })
+        .await;
+        let (known, _imds) = client(&server.url(), &authority.ca_pem).await;
+        assert_eq!(known.node("absent", soon()).await.unwrap(), None);
+        assert!(
+            matches!(known.node("other", soon()).await, Err(KubeError::Forbidden(m)) if m == "not yours")
+        );
+        assert!(matches!(known.who_am_i(soon()).await, Err(KubeError::Unauthorized(_))));
+        let short = Deadline::within(Duration::from_millis(200));
+        let error = known.node("silent", short).await.unwrap_err();
+        assert!(matches!(error, KubeError::Timeout(_)), "{error:?}");
+
+        let (wrong_ca, _imds) = client(&server.url(), &stranger.ca_pem).await;
+        let error = wrong_ca.who_am_i(soon()).await.unwrap_err();
+        assert!(matches!(error, KubeError::Tls(_)), "{error:?}");
+        let (nobody, _imds) = client("https://127.0.0.1:1", &authority.ca_pem).await;
+        let error = nobody.who_am_i(soon()).await.unwrap_err();
+        assert!(matches!(error, KubeError::Tcp(_)), "{error:?}");
+        let (nameless, _imds) = client("https://no-such-host.invalid", &authority.ca_pem).await;
+        let error = nameless.who_am_i(soon()).await.unwrap_err();
+        assert!(matches!(error, KubeError::Dns(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_condition_is_merged_by_type() {
+        let authority = Authority::new();
+        let server = Server::start_tls(&authority, |_| Answer::ok("{}")).await;
+        let (client, _imds) = client(&server.url(), &authority.ca_pem).await;
+        let condition = Condition {
+            kind: "AcceleratedHardwareReady".into(),
+            status: "True".into(),
+            reason: "GPUsReady".into(),
+            message: String::new(),
+            last_heartbeat_time: None,
+            last_transition_time: Some("2026-11-20T20:00:00Z".into()),
+        };
+        client.set_node_condition("n1", &condition, soon()).await.unwrap();
+        let request = server.requests().remove(0);
+        assert!(request.starts_with("PATCH /api/v1/nodes/n1/status"), "{request}");
+        assert!(request.contains("content-type: application/strategic-merge-patch+json"));
+        assert!(request.contains(r#""type":"AcceleratedHardwareReady""#), "{request}");
+    }
+
+    #[test]
+    fn a_ca_that_is_none_is_refused_at_once() {
+        let credentials = RoleCredentials::new(Arc::new(Imds::at("http://127.0.0.1:1")));
+        let cluster = Cluster {
+            name: "prod".into(),
+            region: "us-east-1".into(),
+            endpoint: "https://x".into(),
+            ca_pem: b"hello".to_vec(),
+            proxy: None,
+        };
+        let error = Client::new(cluster, credentials).unwrap_err();
+        assert!(error.to_string().contains("CA"), "{error}");
+    }
+}
