@@ -1,0 +1,81 @@
+"""The control API, `/_control/*`: how the lab looks at the emulated account and steers it.
+
+It reads snapshots without the lock, so that it answers while AWS calls are being served.
+"""
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl
+
+from . import views
+from .eks import nodegroup_lifecycle
+from .faults import InvalidRule
+from .identity import Directory, Refused
+from .world import World
+
+Answer = tuple[int, Any]
+
+
+class ControlApi:
+    """Routes of the control API."""
+
+    def __init__(self, world: World, directory: Directory) -> None:
+        self.world = world
+        self.directory = directory
+        self._routes = {
+            ("GET", "instances"): lambda _q, _b: (200, views.instances(world)),
+            ("GET", "eks"): lambda _q, _b: (200, views.eks(world)),
+            ("GET", "health"): lambda _q, _b: (200, {"ready": True}),
+            ("POST", "nodes"): self._post_nodes,
+            ("POST", "workloads"): self._post_workloads,
+            ("POST", "whoami"): self._post_whoami,
+            ("GET", "rules"): lambda _q, _b: (200, world.rules.all()),
+            ("POST", "rules"): lambda _q, body: (200, world.rules.add(body)),
+            ("DELETE", "rules"): self._delete_rules,
+            ("GET", "calls"): self._get_calls,
+        }
+
+    def handle(self, environ: dict[str, Any], path: str, body: bytes) -> Answer:
+        """Answers one request."""
+        method = environ["REQUEST_METHOD"]
+        route = self._routes.get((method, path.removeprefix("/_control/").strip("/")))
+        if route is None:
+            return 404, {"error": f"no such control endpoint: {method} {path}"}
+        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        try:
+            return route(query, json.loads(body) if body else {})
+        except (ValueError, KeyError, TypeError, InvalidRule) as error:
+            return 400, {"error": f"{type(error).__name__}: {error}"}
+
+    def _post_nodes(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        for instance_id, ready in body["registered"].items():
+            if ready is None:
+                self.world.registered.pop(instance_id, None)
+            else:
+                self.world.registered[instance_id] = bool(ready)
+        # Node groups turn ACTIVE at once, without waiting for somebody to ask.
+        self.world.clock.after_real(0, self._reconsider)
+        return 200, {}
+
+    def _reconsider(self) -> None:
+        for cluster in self.world.eks.clusters.values():
+            for group in cluster.nodegroups.values():
+                nodegroup_lifecycle.reconsider(self.world.eks, cluster, group)
+
+    def _post_workloads(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        available = {name: int(workload["available"]) for name, workload in body.items()}
+        self.world.workloads.update(available)
+        return 200, {}
+
+    def _post_whoami(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        try:
+            return 200, self.directory.whoami(body["url"], body.get("headers", {}))
+        except Refused as refusal:
+            return 403, {"error": str(refusal)}
+
+    def _delete_rules(self, query: dict[str, str], _body: Any) -> Answer:
+        self.world.rules.clear(int(query["id"]) if "id" in query else None)
+        return 200, {}
+
+    def _get_calls(self, query: dict[str, str], _body: Any) -> Answer:
+        return 200, self.world.journal.calls(int(query.get("since", 0)))

@@ -1,0 +1,87 @@
+"""Launch templates: sizes, tags that stay on the template, merged versions, unknown ids."""
+
+from typing import Any
+
+from ..patching import override
+from ..request import decoded_user_data
+from .errors import check_user_data, ec2_error
+
+
+def install() -> None:
+    """Extends moto's launch templates."""
+    from moto.core.responses import ActionResult
+    from moto.ec2.models import EC2Backend
+    from moto.ec2.models.launch_templates import LaunchTemplate
+    from moto.ec2.responses.launch_templates import LaunchTemplates
+    from moto.ec2.utils import parse_user_data
+
+    def template_data(response: Any) -> dict[str, Any]:
+        data = dict(response._get_param("LaunchTemplateData", {}))
+        if data.get("UserData") is not None:
+            data["UserData"] = parse_user_data(data["UserData"])
+            check_user_data(decoded_user_data(str(data["UserData"])))
+        return data
+
+    def described(template: Any, created_by: str) -> dict[str, Any]:
+        return {
+            "CreateTime": template.create_time,
+            "CreatedBy": created_by,
+            "DefaultVersionNumber": template.default_version_number,
+            "LatestVersionNumber": template.latest_version_number,
+            "LaunchTemplateId": template.id,
+            "LaunchTemplateName": template.name,
+            "Tags": template.get_tags(),
+        }
+
+    @override(LaunchTemplates, "create_launch_template")
+    def create_launch_template(_original: Any, self: Any) -> ActionResult:
+        name = self._get_param("LaunchTemplateName")
+        template = self.ec2_backend.create_launch_template(
+            name,
+            self._get_param("VersionDescription"),
+            template_data(self),
+            self._parse_tag_specification("launch-template"),
+        )
+        creator = f"arn:{self.partition}:iam::{self.current_account}:root"
+        return ActionResult({"LaunchTemplate": described(template, creator)})
+
+    @override(LaunchTemplate, "create_version")
+    def create_version(original: Any, self: Any, data: dict[str, Any], description: str) -> Any:
+        if data.get("UserData") is not None:
+            data = {**data, "UserData": parse_user_data(str(data["UserData"]))}
+        return original(self, data, description)
+
+    @override(LaunchTemplates, "create_launch_template_version")
+    def create_launch_template_version(original: Any, self: Any) -> ActionResult:
+        data = template_data(self)
+        source = self._get_param("SourceVersion")
+        if source is not None:
+            backend = self.ec2_backend
+            name = self._get_param("LaunchTemplateName")
+            template = (
+                backend.get_launch_template_by_name(name)
+                if name
+                else backend.get_launch_template(self._get_param("LaunchTemplateId"))
+            )
+            data = {**template.get_version(source).data, **data}
+        self.params["LaunchTemplateData"] = data
+        return original(self)
+
+    @override(EC2Backend, "describe_launch_templates")
+    def describe_launch_templates(
+        original: Any,
+        self: Any,
+        template_names: Any = None,
+        template_ids: Any = None,
+        filters: Any = None,
+    ) -> list[Any]:
+        for template_id in template_ids or []:
+            if template_id not in self.launch_templates:
+                raise ec2_error(
+                    "InvalidLaunchTemplateId.NotFound",
+                    f"The specified launch template, with template ID {template_id}, does not "
+                    "exist.",
+                )
+        return original(
+            self, template_names=template_names, template_ids=template_ids, filters=filters
+        )
