@@ -47,7 +47,7 @@ pub enum Command {
     Facts(FactsArgs),
     /// Print a Kubernetes token for the cluster: an exec credential.
     Token(TokenArgs),
-    /// Print or write a kubeconfig that uses `control token`.
+    /// Merge the fleet into the kubeconfig, with `control token` in place of the AWS CLI.
     Kubeconfig(KubeconfigArgs),
     /// Take the fleet down, top to bottom, and count what is still owned.
     Down(DownArgs),
@@ -172,8 +172,11 @@ pub struct FactsArgs {
 #[derive(Debug, Args)]
 pub struct TokenArgs {
     /// Name of the cluster, which is the fleet's.
-    #[arg(long, value_name = "NAME")]
-    pub cluster: String,
+    #[arg(long, value_name = "NAME", visible_alias = "cluster")]
+    pub cluster_name: String,
+    /// Print the bare token instead of an exec credential.
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// `control kubeconfig`.
@@ -182,7 +185,7 @@ pub struct KubeconfigArgs {
     /// Which fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,
-    /// Write (or merge) into this file instead of printing.
+    /// Merge into this file; without it the first of $KUBECONFIG, else ~/.kube/config; `-` prints.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }

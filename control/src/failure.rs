@@ -58,6 +58,10 @@ impl Advice for Stated {
 /// [`Advice`] has its line here.
 #[must_use]
 pub fn advice_of(error: &anyhow::Error) -> Option<&dyn Advice> {
+    // A failure that was given as context has a wrapper of anyhow's around it in the chain.
+    if let Some(stated) = error.downcast_ref::<Stated>() {
+        return Some(stated);
+    }
     error.chain().find_map(|e| {
         e.downcast_ref::<Stated>()
             .map(|e| e as &dyn Advice)

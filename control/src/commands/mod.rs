@@ -4,6 +4,7 @@ pub mod diagnose;
 pub mod down;
 pub mod explain;
 pub mod facts;
+pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
 pub mod status;

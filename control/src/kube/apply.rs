@@ -105,7 +105,9 @@ impl Cluster {
         Target::of(manifest).ok_or_else(|| KubeError {
             attempt: "place an object".into(),
             cluster: self.name().to_owned(),
-            cause: Cause::Broken("the manifest has no apiVersion, kind or metadata.name".into()),
+            cause: Box::new(Cause::Broken(
+                "the manifest has no apiVersion, kind or metadata.name".into(),
+            )),
         })
     }
 }

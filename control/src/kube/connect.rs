@@ -50,7 +50,7 @@ pub struct KubeError {
     pub cluster: String,
     /// Where the way ended.
     #[source]
-    pub cause: Cause,
+    pub cause: Box<Cause>,
 }
 
 /// Where the way to an answer ended, step by step.
@@ -125,7 +125,7 @@ pub enum Cause {
 impl Advice for KubeError {
     fn hint(&self) -> Option<String> {
         let cluster = &self.cluster;
-        Some(match &self.cause {
+        Some(match &*self.cause {
             Cause::BadAddress { .. } => {
                 format!("read what AWS says: aws eks describe-cluster --name {cluster}")
             }
@@ -164,7 +164,7 @@ impl KubeError {
     /// Whether waiting can help: an entry or an endpoint that has just been made takes a while.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        match &self.cause {
+        match &*self.cause {
             Cause::Dns { .. }
             | Cause::Tcp { .. }
             | Cause::Unauthorized { .. }
@@ -213,7 +213,7 @@ pub async fn connect(
     let failed = |cause| KubeError {
         attempt: "use the endpoint".into(),
         cluster: facts.name.clone(),
-        cause,
+        cause: Box::new(cause),
     };
     let config = config_for(facts).map_err(failed)?;
     let cluster = Cluster {
@@ -287,7 +287,7 @@ impl Cluster {
         Err(KubeError {
             attempt: "list the nodes".into(),
             cluster: self.facts.name.clone(),
-            cause: Cause::Forbidden { message: format!("as `{}`", identity.username) },
+            cause: Box::new(Cause::Forbidden { message: format!("as `{}`", identity.username) }),
         })
     }
 
@@ -337,7 +337,11 @@ impl Cluster {
             // The next call signs anew: credentials may have changed under a long run.
             *self.session.lock().await = None;
         }
-        Err(KubeError { attempt: attempt.to_owned(), cluster: self.facts.name.clone(), cause })
+        Err(KubeError {
+            attempt: attempt.to_owned(),
+            cluster: self.facts.name.clone(),
+            cause: Box::new(cause),
+        })
     }
 
     async fn client(&self) -> Result<Client, Cause> {

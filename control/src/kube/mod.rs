@@ -2,11 +2,12 @@
 //!
 //! [`token`] makes the bearer token as EKS wants it, [`connect`] a client that trusts the cluster's
 //! CA alone and whose errors say at which step the way ended. [`nodes`], [`workloads`] and [`events`]
-//! read; [`manifests`] is what `control` itself puts into a cluster, [`apply`] puts it there.
+//! read; [`kubeconfig`] is kubectl's way in. [`manifests`] is what `control` itself puts into a cluster, [`apply`] puts it there.
 
 pub mod apply;
 pub mod connect;
 pub mod events;
+pub mod kubeconfig;
 pub mod manifests;
 pub mod nodes;
 pub mod token;

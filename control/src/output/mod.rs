@@ -3,6 +3,7 @@
 pub mod log;
 pub mod printer;
 pub mod style;
+pub mod text;
 
 pub use printer::Printer;
 pub use style::Style;

@@ -92,7 +92,7 @@ async fn cause_at(endpoint: &str, ca: &CertifiedIssuer<'static, KeyPair>) -> Kub
 #[tokio::test]
 async fn a_name_that_does_not_resolve() {
     let error = cause_at("https://api.prod.invalid", &authority()).await;
-    assert!(matches!(error.cause, Cause::Dns { .. }), "{error:?}");
+    assert!(matches!(*error.cause, Cause::Dns { .. }), "{error:?}");
     assert!(error.is_transient());
     let text = ErrorChain(&error).to_string();
     assert!(
@@ -107,7 +107,7 @@ async fn a_port_that_nobody_listens_on() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let error = cause_at(&format!("https://localhost:{port}"), &authority()).await;
-    assert!(matches!(error.cause, Cause::Tcp { .. }), "{error:?}");
+    assert!(matches!(*error.cause, Cause::Tcp { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("publicAccessCidrs"));
 }
 
@@ -115,7 +115,7 @@ async fn a_port_that_nobody_listens_on() {
 async fn a_certificate_of_another_ca() {
     let endpoint = serve(&authority(), "200 OK", "{}".into()).await;
     let error = cause_at(&endpoint, &authority()).await;
-    assert!(matches!(error.cause, Cause::Tls { .. }), "{error:?}");
+    assert!(matches!(*error.cause, Cause::Tls { .. }), "{error:?}");
     assert!(!error.is_transient(), "waiting does not sign a certificate");
 }
 
@@ -125,7 +125,7 @@ async fn an_identity_that_is_not_known() {
     let endpoint =
         serve(&ca, "401 Unauthorized", refusal(401, "Unauthorized", "Unauthorized")).await;
     let error = cause_at(&endpoint, &ca).await;
-    assert!(matches!(error.cause, Cause::Unauthorized { .. }), "{error:?}");
+    assert!(matches!(*error.cause, Cause::Unauthorized { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("create-access-entry --cluster-name prod"));
 }
 
@@ -136,7 +136,7 @@ async fn an_identity_that_may_not() {
     let endpoint = serve(&ca, "403 Forbidden", refusal(403, "Forbidden", message)).await;
     let error = cause_at(&endpoint, &ca).await;
     assert!(ErrorChain(&error).to_string().contains(message), "{error:?}");
-    assert!(matches!(error.cause, Cause::Forbidden { .. }));
+    assert!(matches!(*error.cause, Cause::Forbidden { .. }));
 }
 
 #[tokio::test]

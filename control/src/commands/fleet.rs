@@ -1,0 +1,157 @@
+//! Which fleet a verb is about when it needs no fleet file: the one that is named, else the only one
+//! that exists in the region.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use contract::ExitCode;
+use contract::names::TAG_FLEET;
+use serde::Deserialize;
+
+use crate::aws::{Attempted as _, AwsError, Clients};
+use crate::cli::{FleetArgs, Global};
+use crate::failure::Stated;
+
+/// A fleet and the way to it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Clients in the fleet's region.
+    pub clients: Clients,
+    /// The fleet's name, which is its cluster's; none when there is none in the region.
+    pub name: Option<String>,
+}
+
+impl Found {
+    /// The name, or a sentence that says that there is no fleet.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn required(&self) -> anyhow::Result<&str> {
+        self.name.as_deref().ok_or_else(|| {
+            let region = &self.clients.region;
+            Stated::new(ExitCode::Error, format!("there is no fleet in `{region}`"))
+                .with_hint(
+                    "control up -f <fleet file> builds one; --region looks in another region",
+                )
+                .into()
+        })
+    }
+}
+
+/// What of a fleet file says which fleet is meant. Whether the rest is sound is for `plan` and `up`:
+/// a mistake in a pool must not keep anybody from looking at the fleet.
+#[derive(Debug, Deserialize)]
+struct Header {
+    name: String,
+    region: Option<String>,
+}
+
+/// Finds the fleet that a command line is about.
+///
+/// # Errors
+/// When the file cannot be read, AWS does not answer, or several fleets exist.
+pub async fn find(args: &FleetArgs, global: &Global) -> anyhow::Result<Found> {
+    let header = args.file.as_deref().map(header).transpose()?;
+    let region = global
+        .region
+        .as_deref()
+        .or_else(|| header.as_ref().and_then(|header| header.region.as_deref()));
+    let clients = Clients::load(region).await?;
+    let name = match header.map(|header| header.name).or_else(|| args.fleet.clone()) {
+        Some(name) => Some(name),
+        None => only_one(existing(&clients).await?, &clients.region)?,
+    };
+    Ok(Found { clients, name })
+}
+
+fn header(path: &Path) -> anyhow::Result<Header> {
+    let shown = path.display();
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| {
+        Stated::new(ExitCode::PreflightBlocked, format!("could not read the fleet file `{shown}`"))
+    })?;
+    serde_yaml::from_str(&text).with_context(|| {
+        Stated::new(ExitCode::PreflightBlocked, format!("`{shown}` does not say which fleet it is"))
+            .with_hint("a fleet file has `name:`; control plan -f names every mistake in it")
+    })
+}
+
+/// The fleets in a region: by the tag on their VPCs, which are made first and go last, and by the
+/// clusters' own where the VPC was there before.
+async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let mut names = BTreeSet::new();
+    let filter = aws_sdk_ec2::types::Filter::builder().name("tag-key").values(TAG_FLEET).build();
+    let mut pages = clients.ec2.describe_vpcs().filters(filter).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.attempted(|| format!("look for fleets in {}", clients.place()))?;
+        let tags = page.vpcs().iter().flat_map(|vpc| vpc.tags());
+        names.extend(
+            tags.filter(|tag| tag.key() == Some(TAG_FLEET))
+                .filter_map(|tag| tag.value().map(str::to_owned)),
+        );
+    }
+    if names.is_empty() {
+        let clusters = clients
+            .eks
+            .list_clusters()
+            .into_paginator()
+            .items()
+            .send()
+            .collect::<Result<Vec<_>, _>>()
+            .await
+            .attempted(|| format!("list the clusters of {}", clients.place()))?;
+        for name in clusters {
+            let cluster = crate::aws::eks::cluster(clients, &name).await?;
+            names.extend(cluster.and_then(|c| c.tags()?.get(TAG_FLEET).cloned()));
+        }
+    }
+    Ok(names)
+}
+
+fn only_one(names: BTreeSet<String>, region: &str) -> anyhow::Result<Option<String>> {
+    if names.len() > 1 {
+        let list: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+        let several = format!("`{region}` has {} fleets: {}", list.len(), list.join(", "));
+        return Err(Stated::new(ExitCode::Usage, several)
+            .with_hint("say which one: --fleet NAME")
+            .into());
+    }
+    Ok(names.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::advice_of;
+
+    #[test]
+    fn several_fleets_are_listed_and_none_is_guessed() {
+        let names = BTreeSet::from(["prod".to_owned(), "test".to_owned()]);
+        let error = only_one(names, "us-east-1").unwrap_err();
+        assert_eq!(error.to_string(), "`us-east-1` has 2 fleets: `prod`, `test`");
+        assert_eq!(advice_of(&error).unwrap().exit_code(), ExitCode::Usage);
+        assert_eq!(only_one(BTreeSet::new(), "us-east-1").unwrap(), None);
+        let one = BTreeSet::from(["prod".to_owned()]);
+        assert_eq!(only_one(one, "us-east-1").unwrap().as_deref(), Some("prod"));
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_still_says_which_fleet() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fleet.yaml");
+        std::fs::write(&path, "name: prod\nregion: eu-west-1\npools: 7\n").unwrap();
+        let header = header(&path).unwrap();
+        assert_eq!((header.name.as_str(), header.region.as_deref()), ("prod", Some("eu-west-1")));
+        std::fs::write(&path, "pools: []\n").unwrap();
+        let error = super::header(&path).unwrap_err();
+        assert_eq!(advice_of(&error).unwrap().exit_code(), ExitCode::PreflightBlocked);
+        assert!(super::header(Path::new("/nowhere")).is_err());
+    }
+}
