@@ -1,0 +1,90 @@
+//! The lab's Kubernetes: a control plane behind one seam, and the kubelet that runs on process nodes.
+//!
+//! [`ControlPlane`] is what the rest of the lab knows. Today it has one form, [`standin`], an API
+//! server double that answers as EKS does for what Rollcall uses; the real kube-apiserver is to
+//! take its place behind the same calls. [`kubelet_standin`] is the double of kubelet and of what
+//! kubelet would run (VPC CNI daemon, kube-proxy, device plugin).
+
+pub mod kubelet_standin;
+pub mod standin;
+
+/// A Node object, as far as the lab's supervisor needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// The Node object's name.
+    pub name: String,
+    /// The last part of its provider id; empty when it has none.
+    pub instance_id: String,
+    /// Whether its condition `Ready` is `True`.
+    pub ready: bool,
+}
+
+/// The cluster's control plane, in whichever gear the lab runs.
+#[derive(Debug, Clone)]
+pub enum ControlPlane {
+    /// The API server stand-in, inside this process.
+    Standin(standin::Handle),
+}
+
+impl ControlPlane {
+    /// Where the API is served: `https://localhost:PORT`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::Standin(handle) => handle.endpoint(),
+        }
+    }
+
+    /// The certificate authority that signed the endpoint's certificate.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        match self {
+            Self::Standin(handle) => handle.ca_pem(),
+        }
+    }
+
+    /// What the lab says about this part when it lists which parts are real.
+    #[must_use]
+    pub const fn description(&self) -> &'static str {
+        match self {
+            Self::Standin(_) => "stand-in (API server, controllers)",
+        }
+    }
+
+    /// Every Node object.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeView> {
+        match self {
+            Self::Standin(handle) => handle.nodes(),
+        }
+    }
+
+    /// The available replicas of a Deployment; 0 when there is none of that name.
+    #[must_use]
+    pub fn available(&self, namespace: &str, deployment: &str) -> u32 {
+        match self {
+            Self::Standin(handle) => handle.available(namespace, deployment),
+        }
+    }
+
+    /// Closes the listener and every open connection, or listens again on the same port.
+    pub fn set_reachable(&self, reachable: bool) {
+        match self {
+            Self::Standin(handle) => handle.set_reachable(reachable),
+        }
+    }
+
+    /// Leaves every request that carries this instance's token without an answer.
+    pub fn cut_off(&self, instance_id: &str, cut: bool) {
+        match self {
+            Self::Standin(handle) => handle.cut_off(instance_id, cut),
+        }
+    }
+
+    /// Ends serving; returns once the listener is closed.
+    pub async fn stop(&self) {
+        match self {
+            Self::Standin(handle) => handle.stop().await,
+        }
+    }
+}

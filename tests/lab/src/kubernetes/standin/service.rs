@@ -1,0 +1,240 @@
+//! One request's way: is the cluster served, who asks, what for, may they, do it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
+use serde_json::Value;
+
+use super::authn::{Authenticator, User};
+use super::authz::{self, Attributes, Decision};
+use super::registry::PODS;
+use super::reply::{self, Reply};
+use super::request::{Query, ResourceRequest, Target, resolve};
+use super::selector::Fields;
+use super::status::ApiError;
+use super::store::Store;
+use super::world::{Cluster, Watcher};
+use super::{discovery, resources, reviews, watching};
+
+/// The largest body that is read, as in the API server.
+const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+/// Everything a request needs.
+#[derive(Debug)]
+pub(super) struct ApiServer {
+    pub(super) store: Arc<Store>,
+    pub(super) watcher: Watcher,
+    pub(super) authenticator: Authenticator,
+    pub(super) region: String,
+    /// Instances whose requests get no answer.
+    pub(super) cut_off: Mutex<BTreeSet<String>>,
+}
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cut off")]
+pub(super) struct HangUp;
+
+/// A request, with its body read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: Query,
+    pub(super) content_type: String,
+    pub(super) body: Bytes,
+}
+
+/// Answers a request.
+pub(super) async fn answer(
+    server: Arc<ApiServer>,
+    request: Request<Incoming>,
+) -> Result<Reply, HangUp> {
+    let (parts, body) = request.into_parts();
+    let authorization = header(&parts.headers, "authorization").map(str::to_owned);
+    let content_type = header(&parts.headers, "content-type").unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return Ok(reply::error(&ApiError::too_large()));
+    };
+    let asked = Asked {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
+        content_type,
+        body: body.to_bytes(),
+    };
+    let answered = server.serve(authorization.as_deref(), &asked).await;
+    match answered {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => Err(HangUp),
+        Err(error) => {
+            tracing::debug!(
+                method = asked.method,
+                path = asked.path,
+                code = error.code,
+                message = error.message,
+                "refused"
+            );
+            Ok(reply::error(&error))
+        }
+    }
+}
+
+fn header<'a>(headers: &'a hyper::HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+impl ApiServer {
+    /// `Ok(None)`: the asker is cut off.
+    async fn serve(
+        &self,
+        authorization: Option<&str>,
+        asked: &Asked,
+    ) -> Result<Option<Reply>, ApiError> {
+        let cluster = self.served_cluster().await?;
+        if matches!(asked.path.as_str(), "/healthz" | "/livez" | "/readyz") && asked.method == "GET"
+        {
+            return Ok(Some(reply::text(200, "ok")));
+        }
+        let user = self.authenticate(authorization, &cluster).await?;
+        if self.is_cut_off(&user) {
+            return Ok(None);
+        }
+        let reply = match resolve(&asked.method, &asked.path, &asked.query) {
+            Target::Review { group, resource, kind } => {
+                if asked.method != "POST" {
+                    return Err(ApiError::method_not_allowed());
+                }
+                reviews::answer(&user, (group, resource, kind), &asked.body, &self.store)?
+            }
+            Target::Resource(request) => self.serve_resource(&user, &request, asked)?,
+            Target::Path => self.serve_path(&user, asked, &cluster)?,
+        };
+        Ok(Some(reply))
+    }
+
+    async fn served_cluster(&self) -> Result<Cluster, ApiError> {
+        let observation = self.watcher.observation().await.map_err(|error| {
+            tracing::warn!(error = %error, "the AWS emulator does not answer");
+            ApiError::unavailable()
+        })?;
+        let cluster = observation.cluster.clone().filter(Cluster::is_served);
+        cluster.ok_or_else(ApiError::unavailable)
+    }
+
+    async fn authenticate(
+        &self,
+        authorization: Option<&str>,
+        cluster: &Cluster,
+    ) -> Result<User, ApiError> {
+        let checked = self.authenticator.user(authorization, &self.watcher, cluster, &self.region);
+        let user = checked.await.map_err(|error| {
+            tracing::warn!(error = %error, "a token could not be checked");
+            ApiError::unavailable()
+        })?;
+        user.ok_or_else(ApiError::unauthorized)
+    }
+
+    fn is_cut_off(&self, user: &User) -> bool {
+        let cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        cut_off.contains(&user.session)
+    }
+
+    fn serve_path(&self, user: &User, asked: &Asked, cluster: &Cluster) -> Result<Reply, ApiError> {
+        let verb = asked.method.to_ascii_lowercase();
+        let attributes = Attributes {
+            verb: &verb,
+            group: "",
+            resource: "",
+            namespace: "",
+            name: "",
+            path: Some(&asked.path),
+            own_pods_only: false,
+            own_pod: false,
+        };
+        if authz::authorize(user, &attributes, &self.store) != Decision::Allow {
+            return Err(ApiError::forbidden_path(&verb, &asked.path, &user.name));
+        }
+        let document = discovery::document(&asked.path, cluster.version.as_deref());
+        document.map(|value| reply::json(200, &value)).ok_or_else(ApiError::no_such_path)
+    }
+
+    fn serve_resource(
+        &self,
+        user: &User,
+        request: &ResourceRequest,
+        asked: &Asked,
+    ) -> Result<Reply, ApiError> {
+        self.check_access(user, request, &asked.query)?;
+        if asked.query.get("dryRun").is_some() {
+            return Err(ApiError::bad_request("dryRun is not served by this stand-in"));
+        }
+        match request.verb {
+            "get" => resources::get(&self.store, request),
+            "list" => resources::list(&self.store, request, &asked.query),
+            "watch" => watching::start(&self.store, request, &asked.query),
+            "create" => resources::create(&self.store, user, request, asked),
+            "update" => resources::update(&self.store, user, request, asked),
+            "patch" => resources::patch(&self.store, user, request, asked),
+            "delete" => resources::delete(&self.store, user, request, asked),
+            "deletecollection" => resources::delete_all(&self.store, request, &asked.query),
+            _ => Err(ApiError::method_not_allowed()),
+        }
+    }
+
+    fn check_access(
+        &self,
+        user: &User,
+        request: &ResourceRequest,
+        query: &Query,
+    ) -> Result<(), ApiError> {
+        let node = user.node_name();
+        let resource = request.resource_path();
+        let attributes = Attributes {
+            verb: request.verb,
+            group: request.kind.group,
+            resource: &resource,
+            namespace: &request.namespace,
+            name: &request.name,
+            path: None,
+            own_pods_only: node.is_some_and(|node| narrowed_to(node, query)),
+            own_pod: node.is_some_and(|node| self.runs_on(node, request)),
+        };
+        match authz::authorize(user, &attributes, &self.store) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) => Err(ApiError::forbidden(request, &user.name, &why)),
+        }
+    }
+
+    fn runs_on(&self, node: &str, request: &ResourceRequest) -> bool {
+        request.kind == &PODS
+            && self
+                .store
+                .get(&PODS, &request.namespace, &request.name)
+                .is_some_and(|pod| pod["spec"]["nodeName"] == node)
+    }
+}
+
+fn narrowed_to(node: &str, query: &Query) -> bool {
+    let fields = query.get("fieldSelector").map(Fields::parse);
+    matches!(fields, Some(Ok(fields)) if fields.requires("spec.nodeName", node))
+}
+
+/// Reads a body as an object: JSON, or YAML, of which JSON is a part.
+pub(super) fn parse_object(body: &[u8]) -> Result<Value, ApiError> {
+    let value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(json) => serde_yaml::from_slice(body).map_err(|_| {
+            ApiError::bad_request(format!("the object provided is unrecognized: {json}"))
+        })?,
+    };
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(ApiError::bad_request("the object provided is unrecognized: it is not an object"))
+    }
+}
