@@ -200,6 +200,10 @@ reasons! {
         node: "NvidiaDeviceCountMismatch",
         explains: [GpuAllocatableShort],
     }
+    GpuCountUnknown { of(Drivers), Soft,
+        "How many GPUs this instance type has is in neither the agent's configuration nor its table.",
+        "say it in the agent config: control up writes `gpus` from aws ec2 describe-instance-types --query 'InstanceTypes[].GpuInfo'",
+    }
     GpuModelUnexpected { of(Drivers), Soft,
         "The GPUs are not the model that EC2 lists for this instance type.",
         "compare: aws ec2 describe-instance-types --instance-types <type> --query 'InstanceTypes[].GpuInfo'",
@@ -238,6 +242,13 @@ reasons! {
         "A GPU has fallen off the bus: NVML says that it is lost.",
         "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
         node: "NvidiaXID79Error",
+        explains: [GpuCountShort],
+    }
+
+    GpuResetRequired { of(Drivers), Hard,
+        "A GPU wants a reset before it can be used again.",
+        "on the node, with nothing using it: nvidia-smi --gpu-reset -i <index>; or reboot: aws ec2 reboot-instances --instance-ids {instance}",
+        node: "NvidiaXID95Error",
         explains: [GpuCountShort],
     }
 

@@ -1,1 +1,64 @@
-//! Placeholder.
+//! The few NVML calls that nvml-wrapper lacks, behind a safe API: the only `unsafe` in the products.
+//!
+//! Every call takes a [`Device`] of nvml-wrapper and may find that the driver's library has no such
+//! symbol: older drivers lack the later calls. That is [`ExtError::SymbolAbsent`], a value like any
+//! other, never a failure to load the library.
+
+#![expect(unsafe_code, reason = "NVML is a C library")]
+
+mod fabric;
+mod fields;
+mod remapped_rows;
+
+pub use fabric::{FabricInfo, FabricState, fabric_info};
+pub use fields::{ALL_LINKS, FieldValue, field_values};
+pub use remapped_rows::{RemappedRows, remapped_rows};
+
+use nvml_wrapper::Device;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper_sys::bindings::{self as sys, nvmlDevice_t, nvmlReturn_t};
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtError {
+    /// The driver's library is older than the call.
+    #[error("this driver's library has no `{0}`")]
+    SymbolAbsent(&'static str),
+    /// NVML answered with an error.
+    #[error("`{call}` failed")]
+    Nvml {
+        /// The call.
+        call: &'static str,
+        /// What NVML said.
+        #[source]
+        source: NvmlError,
+    },
+}
+
+impl ExtError {
+    /// Whether the device or its driver does not have the feature at all.
+    #[must_use]
+    pub const fn is_unsupported(&self) -> bool {
+        matches!(self, Self::SymbolAbsent(_) | Self::Nvml { source: NvmlError::NotSupported, .. })
+    }
+}
+
+/// Makes an error of a return code.
+fn checked(call: &'static str, code: nvmlReturn_t) -> Result<(), ExtError> {
+    if code == sys::nvmlReturn_enum_NVML_SUCCESS {
+        Ok(())
+    } else {
+        Err(ExtError::Nvml { call, source: code.into() })
+    }
+}
+
+/// A symbol of the library, or that it is absent. libloading's own error says no more than that.
+fn symbol<'a, T, E>(call: &'static str, symbol: Result<&'a T, E>) -> Result<&'a T, ExtError> {
+    symbol.map_err(|_| ExtError::SymbolAbsent(call))
+}
+
+fn raw(device: &Device<'_>) -> nvmlDevice_t {
+    // SAFETY: the handle is only passed to NVML calls of the library that the device came from,
+    // within the device's lifetime.
+    unsafe { device.handle() }
+}

@@ -1,1 +1,14 @@
-//! GPUs: facts from PCI, the driver's files and NVML, and what they mean.
+//! GPUs: facts from PCI, the driver's files and NVML, and which GPUs there should be.
+//!
+//! In the order of the evidence, the safest first: [`pci`] and [`module`] read files that never
+//! hang; [`probe`] runs a helper process that may be abandoned, because the driver's library holds
+//! process-wide locks and a stuck thread cannot be killed. Only that helper loads it ([`nvml`]).
+//! [`sample`] is what it says, as plain data; [`expected`] what it should say.
+
+pub mod expected;
+pub mod library;
+pub mod module;
+pub mod nvml;
+pub mod pci;
+pub mod probe;
+pub mod sample;

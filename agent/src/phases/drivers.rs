@@ -1,1 +1,40 @@
-//! Does every GPU that was paid for work?
+//! Phase 4, drivers: does every GPU that was paid for work?
+//!
+//! Facts come in the order in which they can be trusted not to hang: the PCI bus, the kernel
+//! module, NVML in a helper process, the device nodes. The verdict says at which of these layers a
+//! GPU went missing. What cannot heal fails at once; what still may, because a driver unit is at
+//! work or the node has only just started, is waited for.
+
+mod facts;
+mod verdict;
+
+pub use facts::{DriverFacts, fingerprint, gather, gather_with};
+pub use verdict::{report, verdict};
+
+use contract::agent_config::ExpectedGpus;
+
+use crate::gpu::expected::{Count, Expectation, expectation};
+
+/// What the phase is told of the instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Instance type, as IMDS says.
+    pub instance_type: String,
+    /// The GPUs that the agent config names; none: from our own table.
+    pub gpus: Option<ExpectedGpus>,
+}
+
+impl Expected {
+    fn expectation(&self) -> Expectation {
+        expectation(&self.instance_type, self.gpus.as_ref())
+    }
+}
+
+/// Why the phase is skipped, when it is: the instance has no GPUs.
+#[must_use]
+pub fn skipped(expected: &Expected) -> Option<String> {
+    let expectation = expected.expectation();
+    (expectation.count == Count::Exactly(0)).then(|| {
+        format!("`{}` has no NVIDIA GPUs ({})", expected.instance_type, expectation.source)
+    })
+}

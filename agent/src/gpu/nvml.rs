@@ -1,0 +1,281 @@
+//! NVML itself. Only the helper process comes here: every call may hang.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+
+use nvml_wrapper::bitmasks::InitFlags;
+use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enums::gpm::GpmMetricId;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
+use nvml_wrapper::{Device, Nvml};
+
+use super::sample::{
+    Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, Readings, RemappedRows,
+};
+use super::{library, pci};
+use crate::host::Root;
+
+/// Field `NVML_FI_DEV_MEMORY_TEMP`.
+const MEMORY_TEMPERATURE: u32 = 82;
+/// Fields `NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX` and `_RX`, in KiB.
+const NVLINK_KIB: (u32, u32) = (138, 139);
+/// Field `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
+const RECOVERY_ACTION: u32 = 230;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Loads and initialises the library of `root`.
+///
+/// # Errors
+/// It is not there, cannot be loaded, or does not initialise.
+pub fn open(root: &Root) -> Result<(Nvml, Driver), Failure> {
+    let Some(path) = library::to_load(root) else {
+        return Err(Failure::LibraryMissing { searched: library::searched() });
+    };
+    let name = path.to_string_lossy().into_owned();
+    let nvml = initialize(&path).map_err(|error| match error {
+        NvmlError::LibloadingError(error) => {
+            Failure::LibraryUnloadable { library: name.clone(), error: error.to_string() }
+        }
+        error => Failure::Init { library: name.clone(), error: call_error("nvmlInit", error) },
+    })?;
+    let driver = describe(&nvml, name)?;
+    Ok((nvml, driver))
+}
+
+/// Without these flags one bad GPU, or none at all, fails the initialisation for all.
+fn initialize(path: &OsStr) -> Result<Nvml, NvmlError> {
+    let flags = InitFlags::NO_GPUS | InitFlags::NO_ATTACH;
+    match Nvml::builder().lib_path(path).flags(flags).init() {
+        // A library from before the flags.
+        Err(NvmlError::FailedToLoadSymbol(_)) => Nvml::builder().lib_path(path).init(),
+        other => other,
+    }
+}
+
+fn describe(nvml: &Nvml, library: String) -> Result<Driver, Failure> {
+    let failed = |call: &str, error| Failure::Init {
+        library: library.clone(),
+        error: call_error(call, error),
+    };
+    let version =
+        nvml.sys_driver_version().map_err(|error| failed("nvmlSystemGetDriverVersion", error))?;
+    let count = nvml.device_count().map_err(|error| failed("nvmlDeviceGetCount_v2", error))?;
+    let cuda = nvml.sys_cuda_driver_version().ok();
+    let cuda = cuda.map(|v| format!("{}.{}", v / 1000, v % 1000 / 10)).unwrap_or_default();
+    Ok(Driver { library, version, cuda, count })
+}
+
+fn call_error(call: &str, error: NvmlError) -> CallError {
+    let text = error.to_string();
+    CallError { call: call.to_owned(), code: u32::from(error), text }
+}
+
+/// Samples GPUs, and keeps of each the GPM sample that the next one is measured against.
+#[derive(Debug)]
+pub struct Sampler<'nvml> {
+    nvml: &'nvml Nvml,
+    previous: HashMap<String, GpmSample<'nvml>>,
+}
+
+impl<'nvml> Sampler<'nvml> {
+    /// A sampler that has not sampled yet.
+    #[must_use]
+    pub fn new(nvml: &'nvml Nvml) -> Self {
+        Self { nvml, previous: HashMap::new() }
+    }
+
+    /// Asks the GPU with this index for everything.
+    pub fn sample(&mut self, index: u32) -> GpuSample {
+        let mut sample = GpuSample { index, ..GpuSample::default() };
+        let device = match self.nvml.device_by_index(index) {
+            Ok(device) => device,
+            Err(error) => {
+                sample.error = Some(call_error("nvmlDeviceGetHandleByIndex_v2", error));
+                return sample;
+            }
+        };
+        let mut asked = Asked::default();
+        identify(&device, &mut asked, &mut sample);
+        sample.readings = readings(&device, &mut asked);
+        // A GPU that gave an error is not asked further: it may take its time to fail again.
+        if asked.error.is_none() {
+            sample.readings.activity = self.activity(&device, &sample.uuid);
+        }
+        sample.error = asked.error;
+        sample
+    }
+
+    fn activity(&mut self, device: &Device<'nvml>, uuid: &str) -> Option<Activity> {
+        if !device.gpm_support().ok()? {
+            return None;
+        }
+        let now = device.gpm_sample().ok()?;
+        let activity = self.previous.get(uuid).and_then(|then| measure(self.nvml, then, &now));
+        self.previous.insert(uuid.to_owned(), now);
+        activity
+    }
+}
+
+/// Collects the first real error of a GPU's calls.
+#[derive(Default)]
+struct Asked {
+    error: Option<CallError>,
+}
+
+impl Asked {
+    fn take<T>(&mut self, call: &str, answer: Result<T, NvmlError>) -> Option<T> {
+        match answer {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if is_fault(&error) && self.error.is_none() {
+                    self.error = Some(call_error(call, error));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Whether an error says that the GPU is ill, and not that it or its driver lacks a feature.
+const fn is_fault(error: &NvmlError) -> bool {
+    !matches!(
+        error,
+        NvmlError::NotSupported
+            | NvmlError::NoPermission
+            | NvmlError::NotFound
+            | NvmlError::NoData
+            | NvmlError::InvalidArg
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_)
+            | NvmlError::Utf8Error(_)
+            | NvmlError::IncorrectBits(_)
+            | NvmlError::UnexpectedVariant(_)
+    )
+}
+
+fn identify(device: &Device<'_>, asked: &mut Asked, sample: &mut GpuSample) {
+    sample.uuid = asked.take("nvmlDeviceGetUUID", device.uuid()).unwrap_or_default();
+    sample.pci = asked
+        .take("nvmlDeviceGetPciInfo_v3", device.pci_info())
+        .map(|info| pci::normalize(&info.bus_id))
+        .unwrap_or_default();
+    sample.name = asked.take("nvmlDeviceGetName", device.name()).unwrap_or_default();
+    sample.serial = asked.take("nvmlDeviceGetSerial", device.serial()).unwrap_or_default();
+    sample.minor = asked.take("nvmlDeviceGetMinorNumber", device.minor_number());
+}
+
+fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
+    let utilization = asked.take("nvmlDeviceGetUtilizationRates", device.utilization_rates());
+    Readings {
+        sm_clock: asked.take("nvmlDeviceGetClockInfo", device.clock_info(Clock::SM)),
+        memory_clock: asked.take("nvmlDeviceGetClockInfo", device.clock_info(Clock::Memory)),
+        temperature: asked
+            .take("nvmlDeviceGetTemperature", device.temperature(TemperatureSensor::Gpu)),
+        memory_temperature: field(device, MEMORY_TEMPERATURE),
+        power: asked.take("nvmlDeviceGetPowerUsage", device.power_usage()),
+        energy: asked
+            .take("nvmlDeviceGetTotalEnergyConsumption", device.total_energy_consumption()),
+        pcie_replays: asked.take("nvmlDeviceGetPcieReplayCounter", device.pcie_replay_counter()),
+        pcie_generation: device.current_pcie_link_gen().ok(),
+        pcie_width: device.current_pcie_link_width().ok(),
+        pcie_width_max: device.max_pcie_link_width().ok(),
+        gpu_utilization: utilization.as_ref().map(|busy| busy.gpu),
+        memory_utilization: utilization.as_ref().map(|busy| busy.memory),
+        encoder_utilization: device.encoder_utilization().ok().map(|busy| busy.utilization),
+        decoder_utilization: device.decoder_utilization().ok().map(|busy| busy.utilization),
+        memory: asked.take("nvmlDeviceGetMemoryInfo_v2", device.memory_info()).map(|memory| {
+            Memory {
+                total: memory.total,
+                free: memory.free,
+                used: memory.used,
+                reserved: memory.reserved,
+            }
+        }),
+        nvlink_kib: nvlink(device),
+        remapped_rows: remapped_rows(device),
+        ecc: ecc(device, asked),
+        clock_event_reasons: device.current_throttle_reasons().ok().map(|mask| mask.bits()),
+        recovery_action: field(device, RECOVERY_ACTION),
+        persistence: device.is_in_persistent_mode().ok(),
+        mig: device.mig_mode().ok().map(|mode| mode.current == 1),
+        fabric: fabric(device),
+        activity: None,
+    }
+}
+
+fn field(device: &Device<'_>, id: u32) -> Option<u64> {
+    let mut values = nvml_ext::field_values(device, &[(id, 0)]).ok()?;
+    values.pop()?.ok()?.as_u64()
+}
+
+fn nvlink(device: &Device<'_>) -> Option<(u64, u64)> {
+    let all = |id| (id, nvml_ext::ALL_LINKS);
+    let values = nvml_ext::field_values(device, &[all(NVLINK_KIB.0), all(NVLINK_KIB.1)]).ok()?;
+    let [Ok(sent), Ok(received)] = values.as_slice() else { return None };
+    Some((sent.as_u64()?, received.as_u64()?))
+}
+
+fn remapped_rows(device: &Device<'_>) -> Option<RemappedRows> {
+    let rows = nvml_ext::remapped_rows(device).ok()?;
+    Some(RemappedRows {
+        correctable: rows.correctable,
+        uncorrectable: rows.uncorrectable,
+        pending: rows.pending,
+        failed: rows.failed,
+    })
+}
+
+fn ecc(device: &Device<'_>, asked: &mut Asked) -> Option<Ecc> {
+    let mode = asked.take("nvmlDeviceGetEccMode", device.is_ecc_enabled())?;
+    if !mode.currently_enabled {
+        return None;
+    }
+    let count = |kind, counter| device.total_ecc_errors(kind, counter).ok();
+    Some(Ecc {
+        volatile_corrected: count(MemoryError::Corrected, EccCounter::Volatile),
+        volatile_uncorrected: count(MemoryError::Uncorrected, EccCounter::Volatile),
+        aggregate_corrected: count(MemoryError::Corrected, EccCounter::Aggregate),
+        aggregate_uncorrected: count(MemoryError::Uncorrected, EccCounter::Aggregate),
+    })
+}
+
+fn fabric(device: &Device<'_>) -> Option<Fabric> {
+    let info = nvml_ext::fabric_info(device).ok()?;
+    Some(Fabric { state: info.state.number(), error: info.error, health_mask: info.health_mask })
+}
+
+fn measure(nvml: &Nvml, then: &GpmSample<'_>, now: &GpmSample<'_>) -> Option<Activity> {
+    const WANTED: [GpmMetricId; 12] = [
+        GpmMetricId::GraphicsUtil,
+        GpmMetricId::SmUtil,
+        GpmMetricId::SmOccupancy,
+        GpmMetricId::AnyTensorUtil,
+        GpmMetricId::DramBwUtil,
+        GpmMetricId::Fp64Util,
+        GpmMetricId::Fp32Util,
+        GpmMetricId::Fp16Util,
+        GpmMetricId::PcieTxPerSec,
+        GpmMetricId::PcieRxPerSec,
+        GpmMetricId::NvlinkTotalTxPerSec,
+        GpmMetricId::NvlinkTotalRxPerSec,
+    ];
+    let values = gpm_metrics_get(nvml, then, now, &WANTED).ok()?;
+    let value = |index: usize| values.get(index)?.as_ref().ok().map(|metric| metric.value);
+    let ratio = |index| value(index).map(|percent| percent / 100.0);
+    let bytes = |index| value(index).map(|mib| mib * MIB);
+    Some(Activity {
+        graphics: ratio(0),
+        sm: ratio(1),
+        sm_occupancy: ratio(2),
+        tensor: ratio(3),
+        dram: ratio(4),
+        fp64: ratio(5),
+        fp32: ratio(6),
+        fp16: ratio(7),
+        pcie_sent: bytes(8),
+        pcie_received: bytes(9),
+        nvlink_sent: bytes(10),
+        nvlink_received: bytes(11),
+    })
+}
