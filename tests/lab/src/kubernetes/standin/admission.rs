@@ -28,7 +28,7 @@ const KUBELET_LABELS: &[&str] = &[
 const KUBELET_NAMESPACES: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// Whether a node may not set this label on itself.
-pub(super) fn is_restricted_label(label: &str) -> bool {
+pub(in crate::kubernetes) fn is_restricted_label(label: &str) -> bool {
     let Some((namespace, _)) = label.split_once('/') else { return false };
     let ours = |suffix: &str| namespace == suffix || namespace.ends_with(&format!(".{suffix}"));
     if !ours("kubernetes.io") && !ours("k8s.io") {

@@ -47,6 +47,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::NodeView;
+pub(super) use admission::is_restricted_label;
 use listener::Mode;
 use registry::{DEPLOYMENTS, NODES};
 use service::ApiServer;
