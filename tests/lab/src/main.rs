@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `lab`, and by other names the stand-ins of a process node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lab::entry::main()
+}

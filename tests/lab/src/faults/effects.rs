@@ -1,0 +1,155 @@
+//! Faults that change what AWS and Kubernetes answer, and how each is taken back.
+
+use serde_json::{Value, json};
+
+use super::{Fault, FaultError};
+use crate::aws::{Emulator, Instance, Rule};
+use crate::kubernetes::ControlPlane;
+
+/// What takes a fault back.
+#[derive(Clone, Debug)]
+pub enum Undo {
+    /// Remove a fault rule.
+    Rule(String),
+    /// Put an access entry back as it was.
+    AccessEntry {
+        /// The cluster.
+        cluster: String,
+        /// The entry.
+        entry: Value,
+    },
+    /// Answer this instance again.
+    Answer(String),
+    /// Listen again.
+    Listen,
+}
+
+/// The world around the nodes.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// AWS.
+    pub emulator: Emulator,
+    /// Kubernetes.
+    pub plane: ControlPlane,
+}
+
+impl World {
+    /// Lays a fault on one instance, or on all.
+    ///
+    /// # Errors
+    /// When the world does not let itself be changed, with what was tried.
+    pub async fn lay(
+        &self,
+        fault: Fault,
+        instance: Option<&Instance>,
+    ) -> Result<Option<Undo>, FaultError> {
+        match (fault, instance) {
+            (Fault::AgentCorrupt, instance) => {
+                let caller = instance.map(|i| format!("/{}", i.instance_id));
+                let rule = Rule { service: "s3", op: "GetObject", action: "corrupt", caller };
+                let id = self.emulator.add_rule(&rule).await;
+                let id = id.map_err(|e| failed("add a fault rule", &e))?;
+                Ok(Some(Undo::Rule(id)))
+            }
+            (Fault::ApiUnreachable, None) => {
+                self.plane.set_reachable(false);
+                Ok(Some(Undo::Listen))
+            }
+            (Fault::ApiUnreachable, Some(instance)) => {
+                self.plane.cut_off(&instance.instance_id, true);
+                Ok(Some(Undo::Answer(instance.instance_id.clone())))
+            }
+            (Fault::AccessEntryRemoved, Some(instance)) => {
+                self.remove_access_entry(instance).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes a fault back.
+    ///
+    /// # Errors
+    /// When the world does not let itself be changed.
+    pub async fn take_back(&self, undo: Undo) -> Result<(), FaultError> {
+        match undo {
+            Undo::Rule(id) => self
+                .emulator
+                .remove_rule(&id)
+                .await
+                .map_err(|e| failed("remove the fault rule", &e)),
+            Undo::Answer(instance_id) => {
+                self.plane.cut_off(&instance_id, false);
+                Ok(())
+            }
+            Undo::Listen => {
+                self.plane.set_reachable(true);
+                Ok(())
+            }
+            Undo::AccessEntry { cluster, entry } => {
+                let path = format!("/clusters/{cluster}/access-entries");
+                let answer = self.emulator.eks("POST", &path, Some(&entry_request(&entry))).await;
+                answer.map(drop).map_err(|e| failed("put the access entry back", &e))
+            }
+        }
+    }
+
+    async fn remove_access_entry(&self, instance: &Instance) -> Result<Undo, FaultError> {
+        let what = "remove the access entry";
+        let (Some(cluster), Some(role)) = (&instance.cluster, &instance.role_arn) else {
+            let why = format!("{} has no cluster or no role", instance.instance_id);
+            return Err(FaultError::World { what: what.into(), why });
+        };
+        let path = entry_path(cluster, role);
+        let described = self.emulator.eks("GET", &path, None).await;
+        let described = described.map_err(|e| failed(what, &e))?;
+        self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
+        Ok(Undo::AccessEntry { cluster: cluster.clone(), entry: described["accessEntry"].clone() })
+    }
+}
+
+fn entry_path(cluster: &str, principal: &str) -> String {
+    let encoded: String = url::form_urlencoded::byte_serialize(principal.as_bytes()).collect();
+    format!("/clusters/{cluster}/access-entries/{encoded}")
+}
+
+/// What CreateAccessEntry takes of what DescribeAccessEntry answers. Groups and user name belong
+/// to entries of type STANDARD alone; for the others EKS sets them itself and refuses ours.
+fn entry_request(entry: &Value) -> Value {
+    let mut request = json!({ "principalArn": entry["principalArn"], "type": entry["type"] });
+    if entry["tags"].is_object() {
+        request["tags"] = entry["tags"].clone();
+    }
+    if entry["type"] == "STANDARD" {
+        request["kubernetesGroups"] = entry["kubernetesGroups"].clone();
+        request["username"] = entry["username"].clone();
+    }
+    request
+}
+
+fn failed(what: &str, error: &(dyn std::error::Error + 'static)) -> FaultError {
+    FaultError::World { what: what.into(), why: contract::ErrorChain(error).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_put_back_as_eks_takes_it() {
+        let described = json!({
+            "principalArn": "arn:aws:iam::1:role/node", "type": "EC2_LINUX", "tags": {"a": "b"},
+            "username": "system:node:{{EC2PrivateDNSName}}", "kubernetesGroups": ["system:nodes"],
+            "accessEntryArn": "arn:…", "createdAt": 1.0,
+        });
+        assert_eq!(
+            entry_request(&described),
+            json!({"principalArn": "arn:aws:iam::1:role/node", "type": "EC2_LINUX", "tags": {"a": "b"}})
+        );
+        let standard = json!({"principalArn": "p", "type": "STANDARD", "username": "u", "kubernetesGroups": ["g"]});
+        assert_eq!(entry_request(&standard), standard);
+        assert_eq!(
+            entry_path("prod", "arn:aws:iam::1:role/node"),
+            "/clusters/prod/access-entries/arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fnode"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! Start and stop jobs, blocking or not, with systemd's messages.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::cli::Answer;
+use super::keeper;
+use super::state::{Active, Store};
+use super::units::{Kind, Unit};
+use crate::processes;
+
+/// How often a blocking job looks whether it is done.
+const POLL: Duration = Duration::from_millis(20);
+/// systemd's own `DefaultTimeoutStopSec` is 90 s; nothing in the lab needs as long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) async fn start(store: &Store, unit: Unit, no_block: bool) -> Answer {
+    if unit.kind == Kind::OfRunner {
+        let name = unit.name;
+        return Answer::failed(format!("systemctl-double: {name} is run by the lab itself"), 1);
+    }
+    match begin(store, unit) {
+        Ok(Begun::Already) => Answer::default(),
+        Ok(Begun::Refused(message)) => Answer::failed(message, 1),
+        Ok(Begun::Job) if no_block => Answer::default(),
+        Ok(Begun::Job) => finish(store, unit).await,
+        Err(error) => io_failed(unit, &error),
+    }
+}
+
+enum Begun {
+    /// Nothing to do, or done already.
+    Already,
+    /// A keeper is at it.
+    Job,
+    /// Not possible, and why.
+    Refused(String),
+}
+
+fn begin(store: &Store, unit: Unit) -> io::Result<Begun> {
+    let name = unit.name;
+    store.update(unit, |state| match state.active {
+        Active::Active if unit.kind != Kind::BootOneshot => Ok(Begun::Already),
+        Active::Activating => Ok(Begun::Job),
+        Active::Active | Active::Inactive | Active::Failed | Active::Deactivating => {
+            if unit.assertion().is_some() {
+                let holds = unit.assertion_holds(store.root());
+                state.assertion_held = Some(holds);
+                if !holds {
+                    return Ok(Begun::Refused(format!("Assertion failed on job for {name}.")));
+                }
+            }
+            if unit.kind == Kind::Kubelet && !keeper::environment_file(store).exists() {
+                state.active = Active::Failed;
+                state.sub = "failed".into();
+                state.result = "resources".into();
+                return Ok(Begun::Refused(failed_job(unit, "resources").stderr));
+            }
+            let (now, held) = (store.now(), state.assertion_held);
+            *state = state.starting(now);
+            state.assertion_held = held;
+            match unit.kind {
+                Kind::StateOnly => *state = state.running(None, now),
+                Kind::BootOneshot => {
+                    *state = state.ended(super::state::Exit::Status(0), true, now);
+                }
+                Kind::Nodeadm { .. } | Kind::Kubelet | Kind::OfRunner => {
+                    keeper::spawn(store, unit, &state.invocation)?;
+                    return Ok(Begun::Job);
+                }
+            }
+            Ok(Begun::Already)
+        }
+    })?
+}
+
+/// Waits for a start job to end, as `systemctl start` without `--no-block` does.
+async fn finish(store: &Store, unit: Unit) -> Answer {
+    loop {
+        let state = store.load(unit);
+        match state.active {
+            Active::Activating if state.sub == "auto-restart" => {}
+            Active::Activating if store.keeper_is_alive(unit) => {}
+            Active::Active => return Answer::default(),
+            Active::Inactive if state.result == "success" => return Answer::default(),
+            _ => return failed_job(unit, &state.result),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn failed_job(unit: Unit, result: &str) -> Answer {
+    let name = unit.name;
+    let why = match result {
+        "signal" => "a fatal signal was delivered to the control process",
+        "resources" => "of unavailable resources or another system error",
+        _ => "the control process exited with error code",
+    };
+    Answer::failed(
+        format!(
+            "Job for {name} failed because {why}.\n\
+             See \"systemctl status {name}\" and \"journalctl -xeu {name}\" for details."
+        ),
+        1,
+    )
+}
+
+pub(super) async fn stop(store: &Store, unit: Unit, no_block: bool) -> Answer {
+    if unit.kind == Kind::OfRunner {
+        let name = unit.name;
+        return Answer::failed(format!("systemctl-double: {name} is run by the lab itself"), 1);
+    }
+    let stopping = store.update(unit, |state| match (state.active, state.main) {
+        (Active::Active | Active::Activating, Some(main)) => {
+            state.active = Active::Deactivating;
+            state.sub = "stop-sigterm".into();
+            Some(main)
+        }
+        (Active::Active | Active::Activating, None) => {
+            state.active = Active::Inactive;
+            state.sub = "dead".into();
+            state.ended = store.now();
+            None
+        }
+        _ => None,
+    });
+    match stopping {
+        Err(error) => io_failed(unit, &error),
+        Ok(None) => Answer::default(),
+        Ok(Some(main)) if no_block => {
+            main.signal(Signal::SIGTERM);
+            Answer::default()
+        }
+        Ok(Some(main)) => {
+            processes::end(&[main], STOP_TIMEOUT).await;
+            // The keeper records the end; without one it is recorded here.
+            while store.keeper_is_alive(unit) && store.load(unit).active == Active::Deactivating {
+                tokio::time::sleep(POLL).await;
+            }
+            settle(store, unit)
+        }
+    }
+}
+
+fn settle(store: &Store, unit: Unit) -> Answer {
+    let settled = store.update(unit, |state| {
+        if state.active == Active::Deactivating {
+            *state = state.ended(super::state::Exit::Signal(15), false, store.now());
+        }
+    });
+    settled.map_or_else(|error| io_failed(unit, &error), |()| Answer::default())
+}
+
+pub(super) fn reset_failed(store: &Store, unit: Unit) -> Answer {
+    let reset = store.update(unit, |state| {
+        if state.active == Active::Failed {
+            state.active = Active::Inactive;
+            state.sub = "dead".into();
+        }
+        state.result = "success".into();
+        state.restarts = 0;
+    });
+    reset.map_or_else(|error| io_failed(unit, &error), |()| Answer::default())
+}
+
+fn io_failed(unit: Unit, error: &io::Error) -> Answer {
+    Answer::failed(
+        format!("systemctl-double: could not keep the state of {}: {error}", unit.name),
+        1,
+    )
+}
