@@ -67,7 +67,8 @@ def main() -> int:
 
 def _wait_for_stdin(stop: threading.Event) -> None:
     """Whoever started us holds our stdin; when they die, we end."""
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter's end.
+    while os.read(0, 4096):
         pass
     stop.set()
 

@@ -67,6 +67,8 @@ class Scaler:
             return False
         instance.autoscaling_group = group
         instance.rollcall_index = next(i for i in range(len(taken) + 1) if i not in taken)
+        # EC2 numbers within one launch; here each launch is of one, so the group's ordinal is told.
+        instance.ami_launch_index = instance.rollcall_index
         state = InstanceState(instance, lifecycle_state="Pending")
         group.instance_states = [*group.instance_states, state]
         activity.update(

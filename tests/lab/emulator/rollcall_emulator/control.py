@@ -30,7 +30,7 @@ class ControlApi:
             ("POST", "workloads"): self._post_workloads,
             ("POST", "whoami"): self._post_whoami,
             ("GET", "rules"): lambda _q, _b: (200, world.rules.all()),
-            ("POST", "rules"): lambda _q, body: (200, world.rules.add(body)),
+            ("POST", "rules"): self._post_rules,
             ("DELETE", "rules"): self._delete_rules,
             ("GET", "calls"): self._get_calls,
         }
@@ -72,6 +72,9 @@ class ControlApi:
             return 200, self.directory.whoami(body["url"], body.get("headers", {}))
         except Refused as refusal:
             return 403, {"error": str(refusal)}
+
+    def _post_rules(self, _query: dict[str, str], body: Any) -> Answer:
+        return 200, {"ids": [rule["id"] for rule in self.world.rules.add(body)]}
 
     def _delete_rules(self, query: dict[str, str], _body: Any) -> Answer:
         self.world.rules.clear(int(query["id"]) if "id" in query else None)

@@ -2,7 +2,8 @@
 
 A rule is a JSON object: `service`, `op` (either may be `*`), `action`, and optionally `times`
 (then it is spent), `prob`, `delay_ms`, `status`, `code`, `message`, `match` (parameter -> value,
-compared as prefix of the journal's parameter) and, for `corrupt`, `key_prefix`.
+compared as prefix of the journal's parameter), `caller` (part of the caller's ARN) and, for S3,
+`key_prefix`.
 Actions: `throttle`, `error`, `reset` (connection cut before the call), `reset_after` (the call
 took effect, its answer is lost), `delay`, `corrupt` (one bit of the answer's body is flipped).
 """
@@ -14,7 +15,7 @@ from typing import Any
 ACTIONS = ("throttle", "error", "reset", "reset_after", "delay", "corrupt")
 FIELDS = {
     "service", "op", "action", "times", "prob", "delay_ms", "status", "code", "message", "match",
-    "key_prefix",
+    "key_prefix", "caller",
 }  # fmt: skip
 
 
@@ -54,11 +55,13 @@ class Rules:
         with self._lock:
             self._rules = [r for r in self._rules if rule_id is not None and r["id"] != rule_id]
 
-    def strike(self, service: str, op: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    def strike(
+        self, service: str, op: str, params: dict[str, Any], caller: str = ""
+    ) -> dict[str, Any] | None:
         """The first rule that strikes this call; its `times` is counted down."""
         with self._lock:
             for rule in self._rules:
-                if not _matches(rule, service, op, params):
+                if not _matches(rule, service, op, params) or rule.get("caller", "") not in caller:
                     continue
                 if self._random.random() >= rule.get("prob", 1.0):
                     continue

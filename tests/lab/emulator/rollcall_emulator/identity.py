@@ -139,11 +139,15 @@ class Directory:
 
 def _check_dates(query: dict[str, str], principal: Principal) -> None:
     now = datetime.now(UTC)
+    if not query.get("X-Amz-Expires", "").isdecimal():
+        raise Refused("IncompleteSignature: X-Amz-Expires is missing or malformed")
     try:
         signed = datetime.strptime(query.get("X-Amz-Date", ""), "%Y%m%dT%H%M%SZ")
     except ValueError as error:
         raise Refused("IncompleteSignature: X-Amz-Date is missing or malformed") from error
     signed = signed.replace(tzinfo=UTC)
+    if not 0 < int(query["X-Amz-Expires"]) <= PRESIGNED_LIFETIME.total_seconds():
+        raise Refused("ValidationError: X-Amz-Expires must be between 1 and 900")
     if signed > now + CLOCK_SKEW:
         raise Refused("SignatureDoesNotMatch: signature not yet current")
     if now > signed + PRESIGNED_LIFETIME:

@@ -20,7 +20,6 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from . import errors, faults
 from .control import ControlApi
 from .identity import Directory
-from .patching import override
 from .request import Call, classify, read_body
 from .world import World
 
@@ -58,7 +57,7 @@ class Application:
         principal = self.directory.find(call.access_key)
         caller = principal.arn if principal else "anonymous"
         entry = self.world.journal.open(call.service, call.op, call.params, caller)
-        rule = self.world.rules.strike(call.service, call.op, entry["params"])
+        rule = self.world.rules.strike(call.service, call.op, entry["params"], caller)
         if rule and rule.get("delay_ms"):
             time.sleep(rule["delay_ms"] / 1000)
         if rule and rule["action"] == "reset":
@@ -95,6 +94,9 @@ class Application:
     def _serve(self, call: Call, environ: dict[str, Any]) -> errors.Response:
         try:
             return self._moto(environ)
+        except NotImplementedError as error:
+            message = f"The emulator does not implement this: {error}"
+            return errors.render(call.service, 400, "UnsupportedOperation", message)
         except Exception as error:  # A bug of the emulator's must not look like anything else.
             traceback.print_exc(file=sys.stderr)
             message = f"The emulator failed in {call.service} {call.op}: {error!r}"
@@ -129,7 +131,8 @@ def _cut(environ: dict[str, Any]) -> None:
     """Resets the connection: the client sees it at once, with no answer."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    # The handler's files keep the descriptor open: only a shutdown is seen at once.
+    connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionResetError("cut by a fault rule")
 
 
@@ -161,19 +164,7 @@ def listen(application: Application, port: int) -> BaseWSGIServer:
 
 
 def dispatcher() -> Any:
-    """moto's application; an operation that it lacks is a modelled error and no HTML page."""
-    from moto.core.responses import BaseResponse
+    """moto's application."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-    @override(BaseResponse, "call_action")
-    def call_action(original: Any, self: Any) -> Any:
-        try:
-            return original(self)
-        except NotImplementedError as error:
-            message = f"The emulator does not implement this: {error}"
-            status, headers, body = errors.render(
-                self.service_name, 400, "UnsupportedOperation", message
-            )
-            return status, dict(headers), body.decode()
 
     return DomainDispatcherApplication(create_backend_app)

@@ -17,7 +17,9 @@ from botocore.config import Config
 
 HOME = Path(__file__).resolve().parents[1]
 CA = "-----BEGIN CERTIFICATE-----\nZm9yIHRlc3Rz\n-----END CERTIFICATE-----\n"
-ONCE = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+ONCE = Config(
+    retries={"total_max_attempts": 1}, s3={"addressing_style": "path"},
+    signature_version="v4")
 
 
 @dataclass
@@ -113,3 +115,6 @@ def emulator(shared: Emulator) -> Iterator[Emulator]:
     shared.control("DELETE", "rules")
     yield shared
     shared.control("DELETE", "rules")
+
+
+pytest_plugins = ["scenery"]

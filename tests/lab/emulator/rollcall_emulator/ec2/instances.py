@@ -159,6 +159,7 @@ class Launcher:
             role = profile.roles[0].arn if profile.roles else None
             instance.rollcall_profile = (role, profile.arn)
         _set_state(instance, PENDING)
+        instance.state_reason = None
         self.world.clock.after(durations.INSTANCE_START, lambda: self._started(instance))
 
     @staticmethod

@@ -1,11 +1,14 @@
 """Networks: NAT gateways that take time, and the refusals that make teardown order matter."""
 
+import itertools
 from typing import Any
 
 from .. import durations
 from ..patching import override
 from ..world import World
 from .errors import dependency_violation, ec2_error
+
+PUBLIC_ADDRESSES = itertools.count()
 
 
 def install(world: World) -> None:
@@ -70,6 +73,14 @@ def _nat_gateways(world: World) -> None:
 
 def _addresses_and_gateways() -> None:
     from moto.ec2.models import EC2Backend
+
+    @override(EC2Backend, "allocate_address")
+    def allocate_address(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        address = original(self, *args, **kwargs)
+        # moto draws from 127.0.0.0/8, which no rule about public addresses would accept.
+        number = next(PUBLIC_ADDRESSES)
+        address.public_ip = f"52.20.{number // 250}.{number % 250 + 1}"
+        return address
 
     @override(EC2Backend, "release_address")
     def release_address(
@@ -166,6 +177,11 @@ def security_group_in_use(backend: Any, group_id: str) -> bool:
 
 def _interfaces() -> None:
     from moto.ec2.models import EC2Backend
+    from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+
+    association = NetworkInterface.association
+    # EC2 leaves the element out where there is no public address; an empty one misleads clients.
+    NetworkInterface.association = property(lambda self: association.fget(self) or None)
 
     @override(EC2Backend, "delete_network_interface")
     def delete_network_interface(original: Any, self: Any, eni_id: str) -> None:

@@ -1,0 +1,114 @@
+"""Fault rules and the journal."""
+
+import time
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
+from conftest import Emulator
+from scenery import refusal
+
+THROTTLES = [
+    ("ec2", "DescribeVpcs", "describe_vpcs", "RequestLimitExceeded", 503),
+    ("iam", "ListRoles", "list_roles", "Throttling", 400),
+    ("ssm", "DescribeParameters", "describe_parameters", "ThrottlingException", 400),
+    ("eks", "ListClusters", "list_clusters", "ThrottlingException", 429),
+]
+
+
+@pytest.mark.parametrize(("service", "op", "method", "code", "status"), THROTTLES)
+def test_a_throttle_speaks_the_services_language(
+    emulator: Emulator, service: str, op: str, method: str, code: str, status: int
+) -> None:
+    emulator.control("POST", "rules", {"service": service, "op": op, "action": "throttle", "times": 1})
+    client = emulator.client(service)
+    with pytest.raises(ClientError) as caught:
+        getattr(client, method)()
+    assert caught.value.response["Error"]["Code"] == code
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    getattr(client, method)()
+    assert emulator.control("GET", "rules") == []
+
+
+def test_the_sdk_retries_throttles_and_500s(emulator: Emulator) -> None:
+    rules = [
+        {"service": "ec2", "op": "DescribeVpcs", "action": "throttle", "times": 1},
+        {"service": "ec2", "op": "DescribeVpcs", "action": "error", "status": 500, "times": 1},
+    ]
+    assert len(emulator.control("POST", "rules", rules)["ids"]) == 2
+    patient = Config(retries={"total_max_attempts": 4, "mode": "standard"})
+    emulator.client("ec2", config=patient).describe_vpcs()
+
+
+def test_reset_loses_the_call_and_reset_after_only_its_answer(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    before = len(ec2.describe_vpcs()["Vpcs"])
+    for action, made in (("reset", 0), ("reset_after", 1)):
+        rule = {"service": "ec2", "op": "CreateVpc", "action": action, "times": 1}
+        emulator.control("POST", "rules", rule)
+        with pytest.raises((ConnectionClosedError, ConnectionResetError)):
+            ec2.create_vpc(CidrBlock="10.77.0.0/16")
+        assert len(ec2.describe_vpcs()["Vpcs"]) == before + made
+
+
+def test_error_rules_name_their_code_and_can_pick_a_caller(emulator: Emulator) -> None:
+    rule = {
+        "service": "ec2", "op": "DescribeInstances", "action": "error", "status": 400,
+        "code": "InvalidInstanceID.NotFound", "message": "not yet", "caller": ":user/operator",
+    }  # fmt: skip
+    emulator.control("POST", "rules", rule)
+    with refusal("InvalidInstanceID.NotFound", "not yet"):
+        emulator.client("ec2").describe_instances()
+    emulator.control("DELETE", "rules")
+    emulator.control("POST", "rules", {**rule, "caller": ":role/nobody"})
+    emulator.client("ec2").describe_instances()
+
+
+def test_delay_holds_one_call_and_no_other(emulator: Emulator) -> None:
+    rule = {"service": "iam", "op": "ListRoles", "action": "delay", "delay_ms": 300, "times": 1}
+    emulator.control("POST", "rules", rule)
+    started = time.monotonic()
+    emulator.client("iam").list_roles()
+    assert time.monotonic() - started >= 0.3
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"action": "explode"},
+        {"service": "ec2"},
+        {"action": "throttle", "tiems": 2},
+        {"action": "throttle", "times": 0},
+        "throttle",
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(emulator: Emulator, rule: object) -> None:
+    status, answer = emulator.control_raw("POST", "rules", rule)
+    assert status == 400, answer
+    assert emulator.control("GET", "rules") == []
+
+
+def test_one_rule_can_be_lifted(emulator: Emulator) -> None:
+    rules = [{"op": "CreateVpc", "action": "throttle"}, {"op": "CreateSubnet", "action": "throttle"}]
+    first, _second = emulator.control("POST", "rules", rules)["ids"]
+    emulator.control("DELETE", f"rules?id={first}")
+    assert [rule["op"] for rule in emulator.control("GET", "rules")] == ["CreateSubnet"]
+
+
+def test_the_journal_has_every_call_in_order(emulator: Emulator) -> None:
+    since = len(emulator.control("GET", "calls"))
+    ec2 = emulator.client("ec2")
+    ec2.describe_vpcs()
+    with refusal("InvalidVpcID.NotFound"):
+        ec2.describe_vpcs(VpcIds=["vpc-00000000000000000"])
+    emulator.client("eks").list_clusters()
+    calls = emulator.control("GET", f"calls?since={since}")
+    assert [(c["service"], c["op"], c["status"]) for c in calls] == [
+        ("ec2", "DescribeVpcs", 200),
+        ("ec2", "DescribeVpcs", 400),
+        ("eks", "ListClusters", 200),
+    ]
+    assert calls[1]["code"] == "InvalidVpcID.NotFound"
+    assert calls[1]["params"]["VpcId.1"] == "vpc-00000000000000000"
+    assert calls[0]["caller"] == "arn:aws:iam::123456789012:user/operator"
+    assert [c["n"] for c in calls] == list(range(since + 1, since + 4))
