@@ -48,6 +48,9 @@ def main() -> int:
     settings = _settings(arguments)
     _environment(settings)
     # Imported here: moto must find its environment set.
+    from . import lean
+
+    lean.apply()
     from . import assembly, server
 
     world = World(settings)

@@ -11,6 +11,9 @@ from .errors import AwsError
 from .patching import override
 from .world import World
 
+NO_CAPACITY = (
+    "We currently do not have sufficient capacity in the Availability Zone you requested."
+)
 ASG_TAG = "aws:autoscaling:groupName"
 
 
@@ -27,7 +30,8 @@ class Scaler:
 
     def reconcile(self, group: Any) -> None:
         """Launches or terminates until the group has its desired capacity."""
-        group.instance_states = [s for s in group.instance_states if s.instance.state != "terminated"]
+        states = group.instance_states
+        group.instance_states = [s for s in states if s.instance.state != "terminated"]
         missing = (group.desired_capacity or 0) - len(living(group))
         for _ in range(missing):
             if not self._launch(group):
@@ -45,7 +49,8 @@ class Scaler:
         from moto.core.exceptions import ServiceException
 
         subnet_id, zone = self._place(group)
-        activity = _activity(group, "Launching a new EC2 instance", f"Subnet ID: {subnet_id}, Availability Zone: {zone}")
+        where = f"Subnet ID: {subnet_id}, Availability Zone: {zone}"
+        activity = _activity(group, "Launching a new EC2 instance", where)
         taken = {instance.rollcall_index for instance in living(group)}
         version = group.ec2_launch_template.get_version(group.launch_template_version)
         parameters = {"AvailabilityZone": zone, "InstanceType": version.instance_type}
@@ -54,7 +59,7 @@ class Scaler:
             if rule:
                 raise AwsError(
                     rule.get("code", "InsufficientInstanceCapacity"),
-                    rule.get("message", "We currently do not have sufficient capacity in the Availability Zone you requested."),
+                    rule.get("message", NO_CAPACITY),
                 )
             instance = self._run(group, subnet_id, version.number)
         except ServiceException as error:
@@ -122,7 +127,8 @@ def _activity(group: Any, description: str, details: str) -> dict[str, Any]:
         "ActivityId": f"{group._id}-{len(activities) + 1}",
         "AutoScalingGroupName": group.name,
         "Description": description,
-        "Cause": f"At {utcnow():%Y-%m-%dT%H:%M:%SZ} a difference between desired and actual capacity changed the group.",
+        "Cause": f"At {utcnow():%Y-%m-%dT%H:%M:%SZ} a difference between desired and actual capacity "
+        "changed the group.",
         "StartTime": utcnow(),
         "StatusCode": "InProgress",
         "Progress": 50,

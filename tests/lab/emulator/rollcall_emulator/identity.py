@@ -18,13 +18,18 @@ OPERATOR_KEY = "AKIAROLLCALLOPERATOR"
 PRESIGNED_LIFETIME = timedelta(minutes=15)
 CLOCK_SKEW = timedelta(minutes=5)
 
+INVALID_TOKEN = "The security token included in the request is invalid."
 # How each service says "unknown key" and "expired session".
 UNKNOWN_KEY = {
     "ec2": (401, "AuthFailure", "AWS was not able to validate the provided access credentials"),
-    "ssm": (400, "UnrecognizedClientException", "The security token included in the request is invalid."),
-    "eks": (403, "UnrecognizedClientException", "The security token included in the request is invalid."),
-    "s3": (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
-}  # fmt: skip
+    "ssm": (400, "UnrecognizedClientException", INVALID_TOKEN),
+    "eks": (403, "UnrecognizedClientException", INVALID_TOKEN),
+    "s3": (
+        403,
+        "InvalidAccessKeyId",
+        "The AWS Access Key Id you provided does not exist in our records.",
+    ),
+}
 EXPIRED = {
     "ec2": (400, "RequestExpired", "Request has expired."),
     "ssm": (400, "ExpiredTokenException", "The security token included in the request is expired"),
@@ -108,8 +113,8 @@ class Directory:
             return errors.render(call.service, 403, "MissingAuthenticationToken", message)
         principal = self.find(call.access_key)
         if principal is None or principal.session_token != call.session_token:
-            message = "The security token included in the request is invalid."
-            unknown = UNKNOWN_KEY.get(call.service, (403, "InvalidClientTokenId", message))
+            default = (403, "InvalidClientTokenId", INVALID_TOKEN)
+            unknown = UNKNOWN_KEY.get(call.service, default)
             return errors.render(call.service, *unknown)
         if principal.expires and principal.expires < datetime.now(UTC):
             message = "The security token included in the request is expired"

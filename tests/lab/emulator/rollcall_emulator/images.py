@@ -40,7 +40,8 @@ def _image(version: str, variant: str) -> dict[str, Any]:
     return {
         "ami_id": image_id(version, variant),
         "name": name,
-        "description": f"EKS-optimized Kubernetes node based on Amazon Linux 2023, (k8s: {KUBERNETES[version]}, containerd: 2.1.*)",
+        "description": "EKS-optimized Kubernetes node based on Amazon Linux 2023, "
+        f"(k8s: {KUBERNETES[version]}, containerd: 2.1.*)",
         "owner_id": EKS_OWNER,
         "public": True,
         "virtualization_type": "hvm",

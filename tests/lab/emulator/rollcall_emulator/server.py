@@ -1,4 +1,5 @@
-"""One request's way: control API, or classify -> front door -> fault rules -> moto -> journal.
+"""One request's way: control API, or classify -> fault rules -> credentials -> rights -> moto ->
+journal.
 
 AWS calls are served one at a time (moto has no locks, and our transitions run between calls);
 bodies are read and delays slept outside the lock, and the control API never waits for it.
@@ -18,6 +19,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from . import errors, faults
+from .authorization import Authorizer
 from .control import ControlApi
 from .identity import Directory
 from .request import Call, classify, read_body
@@ -32,6 +34,7 @@ class Application:
     def __init__(self, world: World, directory: Directory, ready: threading.Event) -> None:
         self.world = world
         self.directory = directory
+        self.authorizer = Authorizer(world)
         self.control = ControlApi(world, directory)
         self.ready = ready
         self._aws: Any = None
@@ -66,7 +69,7 @@ class Application:
         answer = self._injected(call, rule) or self.directory.refuse(call)
         if answer is None:
             with self.world.lock:
-                answer = self._serve(call, environ)
+                answer = self.authorizer.refuse(call, principal) or self._serve(call, environ)
         status, headers, payload = answer
         if rule and rule["action"] == "corrupt":
             payload = faults.corrupted(payload)

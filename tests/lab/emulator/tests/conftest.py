@@ -16,7 +16,10 @@ import pytest
 from botocore.config import Config
 
 HOME = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(HOME))
 CA = "-----BEGIN CERTIFICATE-----\nZm9yIHRlc3Rz\n-----END CERTIFICATE-----\n"
+# One session for all clients: it reads each service's model once.
+SESSION = boto3.Session()
 ONCE = Config(
     retries={"total_max_attempts": 1}, s3={"addressing_style": "path"},
     signature_version="v4")
@@ -37,7 +40,7 @@ class Emulator:
             "AccessKeyId": self.greeting["accessKeyId"],
             "SecretAccessKey": self.greeting["secretAccessKey"],
         }
-        return boto3.client(
+        return SESSION.client(
             service,
             endpoint_url=self.url,
             region_name="us-east-1",
@@ -117,4 +120,10 @@ def emulator(shared: Emulator) -> Iterator[Emulator]:
     shared.control("DELETE", "rules")
 
 
-pytest_plugins = ["scenery"]
+@pytest.fixture(scope="session")
+def prod(shared: Emulator) -> tuple[dict[str, Any], Any]:
+    """The cluster `prod` of the shared emulator, with its network."""
+    import scenery
+
+    net = scenery.network(shared)
+    return scenery.cluster(shared, net), net

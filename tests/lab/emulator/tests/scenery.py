@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 from conftest import Emulator, until
 
@@ -133,10 +132,3 @@ def delete_nodegroup(emulator: Emulator, name: str, cluster_name: str = "prod") 
     eks = emulator.client("eks")
     eks.delete_nodegroup(clusterName=cluster_name, nodegroupName=name)
     until(lambda: name not in eks.list_nodegroups(clusterName=cluster_name)["nodegroups"])
-
-
-@pytest.fixture(scope="session")
-def prod(shared: Emulator) -> tuple[dict[str, Any], Network]:
-    """The cluster `prod` of the shared emulator, with its network."""
-    net = network(shared)
-    return cluster(shared, net), net

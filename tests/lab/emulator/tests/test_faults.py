@@ -20,7 +20,8 @@ THROTTLES = [
 def test_a_throttle_speaks_the_services_language(
     emulator: Emulator, service: str, op: str, method: str, code: str, status: int
 ) -> None:
-    emulator.control("POST", "rules", {"service": service, "op": op, "action": "throttle", "times": 1})
+    rule = {"service": service, "op": op, "action": "throttle", "times": 1}
+    emulator.control("POST", "rules", rule)
     client = emulator.client(service)
     with pytest.raises(ClientError) as caught:
         getattr(client, method)()
@@ -89,7 +90,7 @@ def test_a_rule_that_means_nothing_is_refused(emulator: Emulator, rule: object) 
 
 
 def test_one_rule_can_be_lifted(emulator: Emulator) -> None:
-    rules = [{"op": "CreateVpc", "action": "throttle"}, {"op": "CreateSubnet", "action": "throttle"}]
+    rules = [{"op": op, "action": "throttle"} for op in ("CreateVpc", "CreateSubnet")]
     first, _second = emulator.control("POST", "rules", rules)["ids"]
     emulator.control("DELETE", f"rules?id={first}")
     assert [rule["op"] for rule in emulator.control("GET", "rules")] == ["CreateSubnet"]

@@ -13,7 +13,9 @@ from scenery import refusal, role
 STS = "https://sts.us-east-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15"
 
 
-def presigned(keys: dict[str, str], cluster: str = "prod", url: str = STS, expires: int = 60) -> str:
+def presigned(
+    keys: dict[str, str], cluster: str = "prod", url: str = STS, expires: int = 60
+) -> str:
     """A token's URL, as the AWS CLI signs it."""
     credentials = Credentials(
         keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken")

@@ -221,3 +221,11 @@ def test_the_console_is_the_nodes_own_file(emulator: Emulator, net: Network) -> 
     ec2.terminate_instances(InstanceIds=[instance_id])
     with refusal("InvalidInstanceID.NotFound"):
         ec2.get_console_output(InstanceId="i-00000000000000000")
+
+
+def test_offerings_are_of_this_region(emulator: Emulator) -> None:
+    found = emulator.client("ec2").describe_instance_type_offerings(
+        LocationType="availability-zone",
+        Filters=[{"Name": "instance-type", "Values": ["p5.48xlarge"]}],
+    )["InstanceTypeOfferings"]
+    assert {o["Location"] for o in found} >= {"us-east-1a", "us-east-1b"}

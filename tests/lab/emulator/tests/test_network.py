@@ -64,7 +64,7 @@ def test_a_nat_token_replays_and_does_not_take_other_words(emulator: Emulator) -
         ec2.create_nat_gateway(SubnetId=net.subnets[0], AllocationId=address)
 
 
-def test_the_address_of_a_nat_gateway_is_public_and_its_interface_inside(emulator: Emulator) -> None:
+def test_a_nat_gateway_is_public_outside_and_private_inside(emulator: Emulator) -> None:
     ec2 = emulator.client("ec2")
     net = network(emulator, "10.33.0.0/16")
     address = ec2.allocate_address(Domain="vpc")

@@ -147,7 +147,12 @@ def test_a_group_launches_joins_scales_and_goes(emulator: Emulator, prod: Prod) 
 
 
 REFUSED_TEMPLATES = [
-    ("profile", {"IamInstanceProfile": {"Name": "x"}}, "InvalidRequestException", "instance profile"),
+    (
+        "profile",
+        {"IamInstanceProfile": {"Name": "x"}},
+        "InvalidRequestException",
+        "instance profile",
+    ),
     (
         "subnet",
         {"NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-1"}]},

@@ -86,9 +86,8 @@ def _addresses_and_gateways() -> None:
     def release_address(
         original: Any, self: Any, address: str | None = None, allocation_id: str | None = None
     ) -> None:
-        found = (
-            self.address_by_ip([address]) if address else self.address_by_allocation([allocation_id])
-        )[0]
+        found = self.address_by_ip([address]) if address else None
+        found = (found or self.address_by_allocation([allocation_id]))[0]
         if found.association_id:
             raise ec2_error("InvalidIPAddress.InUse", f"Address {found.public_ip} is in use.")
         original(self, address=address, allocation_id=allocation_id)

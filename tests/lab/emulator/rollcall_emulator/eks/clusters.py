@@ -12,7 +12,9 @@ from . import access, errors, versions
 from .model import Cluster
 from .store import Store, page
 
-PRIVATE_RANGES = [ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+PRIVATE_RANGES = [
+    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+]
 
 
 def create(store: Store, params: dict[str, Any], caller: Any) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def _vpc_config(config: dict[str, Any], vpc_id: str) -> dict[str, Any]:
 def _network_config(config: dict[str, Any], vpc_cidr: str) -> dict[str, Any]:
     vpc = ipaddress.ip_network(vpc_cidr)
     given = config.get("serviceIpv4Cidr")
-    default = "172.20.0.0/16" if vpc.overlaps(ipaddress.ip_network("10.0.0.0/8")) else "10.100.0.0/16"
+    default = "172.20.0.0/16" if vpc.overlaps(PRIVATE_RANGES[0]) else "10.100.0.0/16"
     try:
         service = ipaddress.ip_network(given or default)
     except ValueError as error:
@@ -319,5 +321,6 @@ def _change(cluster: Cluster, params: dict[str, Any]) -> tuple[str, dict[str, An
     ):
         if params.get(key) is not None:
             value = params[key]
-            return kind, {kind.removesuffix("Update"): value}, lambda: cluster.fields.update({key: value})
+            shown = {kind.removesuffix("Update"): value}
+            return kind, shown, lambda: cluster.fields.update({key: value})
     raise errors.invalid_parameter("No changes needed for the cluster config provided")

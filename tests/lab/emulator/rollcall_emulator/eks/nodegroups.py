@@ -214,7 +214,8 @@ def _apply(
     params: dict[str, Any],
 ) -> None:
     group.scaling = scaling
-    kept = {k: v for k, v in group.fields["labels"].items() if k not in labels.get("removeLabels", [])}
+    removed = labels.get("removeLabels") or []
+    kept = {k: v for k, v in group.fields["labels"].items() if k not in removed}
     group.fields["labels"] = {**kept, **(labels.get("addOrUpdateLabels") or {})}
     gone = [(t.get("key"), t.get("effect")) for t in taints.get("removeTaints") or []]
     added = taints.get("addOrUpdateTaints") or []
