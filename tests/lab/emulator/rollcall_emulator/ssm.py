@@ -52,6 +52,8 @@ def install(world: World, directory: Directory) -> None:
         found = self.ssm_backend.describe_parameters(
             self._get_param("Filters"), self._get_param("ParameterFilters")
         )
+        # The index lists the account's own parameters, never the public ones.
+        found = [parameter for parameter in found if not parameter.name.startswith("/aws/")]
         size = min(int(self._get_param("MaxResults") or 50), 50)
         start = int(self._get_param("NextToken") or 0)
         page = [p.describe_response_object(False) for p in found[start : start + size]]

@@ -194,6 +194,11 @@ def test_templates_have_limits_tags_and_versions(emulator: Emulator) -> None:
     }
     with refusal("InvalidLaunchTemplateId.NotFound"):
         ec2.describe_launch_templates(LaunchTemplateIds=["lt-00000000000000000"])
+    with refusal("InvalidLaunchTemplateId.NotFound"):
+        ec2.delete_launch_template(LaunchTemplateId="lt-00000000000000000")
+    with refusal("InvalidLaunchTemplateName.NotFoundException"):
+        ec2.delete_launch_template(LaunchTemplateName="nobody")
+    ec2.delete_launch_template(LaunchTemplateName="tagged")
 
 
 def test_gpu_types_say_what_they_carry(emulator: Emulator) -> None:

@@ -60,8 +60,27 @@ def test_a_nat_token_replays_and_does_not_take_other_words(emulator: Emulator) -
     assert ec2.create_nat_gateway(**asked)["NatGateway"]["NatGatewayId"] == first
     with refusal("IdempotentParameterMismatch"):
         ec2.create_nat_gateway(**{**asked, "SubnetId": net.subnets[1]})
+    for value, count in (("prod", 1), ("other", 0)):
+        ec2.create_tags(Resources=[first], Tags=[{"Key": "rollcall:fleet", "Value": "prod"}])
+        wanted = [{"Name": "tag:rollcall:fleet", "Values": [value]}]
+        assert len(ec2.describe_nat_gateways(Filter=wanted)["NatGateways"]) == count
     with refusal("Resource.AlreadyAssociated"):
         ec2.create_nat_gateway(SubnetId=net.subnets[0], AllocationId=address)
+
+
+def test_a_nat_gateway_that_is_not_there(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    net = network(emulator, "10.36.0.0/16")
+    missing = "nat-00000000000000000"
+    table = ec2.create_route_table(VpcId=net.vpc)["RouteTable"]["RouteTableId"]
+    with refusal("NatGatewayNotFound"):
+        ec2.describe_nat_gateways(NatGatewayIds=[missing])
+    with refusal("NatGatewayNotFound"):
+        ec2.delete_nat_gateway(NatGatewayId=missing)
+    with refusal("InvalidNatGatewayID.NotFound"):
+        ec2.create_route(
+            RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=missing
+        )
 
 
 def test_a_nat_gateway_is_public_outside_and_private_inside(emulator: Emulator) -> None:

@@ -70,6 +70,12 @@ ALLOW_PUT = (
 )
 
 
+def test_public_parameters_are_not_in_the_index(emulator: Emulator) -> None:
+    pages = emulator.client("ssm").get_paginator("describe_parameters").paginate()
+    names = [p["Name"] for page in pages for p in page["Parameters"]]
+    assert not [name for name in names if name.startswith("/aws/")]
+
+
 def test_describe_parameters_pages_by_fifty(emulator: Emulator) -> None:
     ssm = emulator.client("ssm")
     for n in range(60):

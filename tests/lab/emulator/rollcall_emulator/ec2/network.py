@@ -23,6 +23,7 @@ def install(world: World) -> None:
 
 def _nat_gateways(world: World) -> None:
     from moto.ec2.models import EC2Backend
+    from moto.ec2.utils import generic_filter
 
     @override(EC2Backend, "create_nat_gateway")
     def create_nat_gateway(
@@ -47,13 +48,30 @@ def _nat_gateways(world: World) -> None:
         world.clock.after(durations.NAT_CREATE, available)
         return gateway
 
+    @override(EC2Backend, "describe_nat_gateways")
+    def describe_nat_gateways(original: Any, self: Any, filters: Any, ids: list[str]) -> Any:
+        for nat_gateway_id in ids or []:
+            if nat_gateway_id not in self.nat_gateways:
+                raise _no_nat_gateway(nat_gateway_id)
+        # moto knows no tag filter here, and answers with every gateway.
+        tagged = {k: v for k, v in (filters or {}).items() if k.startswith("tag")}
+        return generic_filter(tagged, original(self, filters, ids))
+
+    @override(EC2Backend, "create_route")
+    def create_route(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        nat_gateway_id = kwargs.get("nat_gateway_id")
+        if nat_gateway_id and nat_gateway_id not in self.nat_gateways:
+            raise ec2_error(
+                "InvalidNatGatewayID.NotFound",
+                f"The natGateway ID '{nat_gateway_id}' does not exist",
+            )
+        return original(self, *args, **kwargs)
+
     @override(EC2Backend, "delete_nat_gateway")
     def delete_nat_gateway(_original: Any, self: Any, nat_gateway_id: str) -> Any:
         gateway = self.nat_gateways.get(nat_gateway_id)
         if gateway is None or gateway.state == "deleted":
-            raise ec2_error(
-                "NatGatewayNotFound", f"The Nat Gateway {nat_gateway_id} was not found"
-            )
+            raise _no_nat_gateway(nat_gateway_id)
         if gateway.state == "deleting":
             return gateway
         gateway.state = "deleting"
@@ -69,6 +87,10 @@ def _nat_gateways(world: World) -> None:
 
         world.clock.after(durations.NAT_DELETE, deleted)
         return gateway
+
+
+def _no_nat_gateway(nat_gateway_id: str) -> Exception:
+    return ec2_error("NatGatewayNotFound", f"The Nat Gateway {nat_gateway_id} was not found")
 
 
 def _addresses_and_gateways() -> None:

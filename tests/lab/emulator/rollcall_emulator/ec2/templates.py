@@ -67,6 +67,16 @@ def install() -> None:
         self.params["LaunchTemplateData"] = data
         return original(self)
 
+    @override(EC2Backend, "delete_launch_template")
+    def delete_launch_template(
+        original: Any, self: Any, name: str | None, template_id: str | None
+    ) -> Any:
+        if name:
+            self.get_launch_template_by_name(name)
+        elif template_id:
+            self.get_launch_template(template_id)
+        return original(self, name, template_id)
+
     @override(EC2Backend, "describe_launch_templates")
     def describe_launch_templates(
         original: Any,
