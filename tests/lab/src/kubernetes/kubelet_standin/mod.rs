@@ -16,9 +16,9 @@ mod klog;
 mod knobs;
 mod node;
 mod pods;
-mod run;
+pub(super) mod run;
 mod settings;
-mod token;
+pub(super) mod token;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

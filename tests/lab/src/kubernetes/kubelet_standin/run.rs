@@ -31,7 +31,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(7);
 const TRUST_OWN_STATUS: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM.
-pub(super) async fn run(options: &KubeletOptions) -> Result<(), KubeletError> {
+pub(in crate::kubernetes) async fn run(options: &KubeletOptions) -> Result<(), KubeletError> {
     let failed = |what| move |source| KubeletError::Start { what, source };
     let mut terminate =
         signal(SignalKind::terminate()).map_err(failed("listen for the stop signal"))?;

@@ -21,7 +21,7 @@ const EXPIRES: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// When the request cannot be signed.
-pub(super) fn mint(
+pub(in crate::kubernetes) fn mint(
     credentials: Credentials,
     region: &str,
     cluster: &str,

@@ -144,26 +144,36 @@ pub(super) fn apply(target: &mut Value, previous: Option<&Value>, configuration:
     strategic(target, configuration);
 }
 
+/// Takes out of `target` what `previous` named and `next` does not; a map or list that this empties
+/// goes too, one in which others have entries stays.
 fn remove_abandoned(target: &mut Value, previous: &Value, next: &Value) {
     let (Some(target), Some(previous)) = (target.as_object_mut(), previous.as_object()) else {
         return;
     };
     for (key, old) in previous {
-        let Some(new) = next.get(key) else {
-            target.remove(key);
-            continue;
-        };
+        let new = next.get(key).unwrap_or(&Value::Null);
         let Some(live) = target.get_mut(key) else { continue };
-        if let (Some(keys), Some(live)) = (merge_keys(key, old), live.as_array_mut()) {
-            let new = new.as_array().map_or(&[][..], Vec::as_slice);
-            let dropped = old.as_array().into_iter().flatten();
-            let dropped: Vec<_> =
-                dropped.filter(|item| !new.iter().any(|n| same_entry(n, item, keys))).collect();
-            live.retain(|item| !dropped.iter().any(|d| same_entry(d, item, keys)));
-        } else {
-            remove_abandoned(live, old, new);
+        let emptied = match (merge_keys(key, old), old, &mut *live) {
+            (Some(keys), _, Value::Array(live)) => {
+                let old = old.as_array().map_or(&[][..], Vec::as_slice);
+                drop_entries(live, old, new.as_array().map_or(&[][..], Vec::as_slice), keys);
+                live.is_empty()
+            }
+            (None, Value::Object(_), Value::Object(_)) => {
+                remove_abandoned(live, old, new);
+                live.as_object().is_some_and(Map::is_empty)
+            }
+            _ => true,
+        };
+        if emptied && new.is_null() {
+            target.remove(key);
         }
     }
+}
+
+fn drop_entries(live: &mut Vec<Value>, old: &[Value], new: &[Value], keys: &[&str]) {
+    let named = |list: &[Value], entry: &Value| list.iter().any(|e| same_entry(e, entry, keys));
+    live.retain(|entry| !named(old, entry) || named(new, entry));
 }
 
 fn as_object(value: &mut Value) -> &mut Map<String, Value> {
@@ -260,7 +270,8 @@ mod tests {
 
     #[test]
     fn apply_removes_what_its_manager_no_longer_names_and_nothing_else() {
-        let before = json!({"metadata": {"labels": {"mine": "1", "kept": "1"}},
+        let before = json!({"metadata": {"labels": {"mine": "1", "kept": "1"},
+            "annotations": {"only": "1"}},
             "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
         let mut live = before.clone();
         live["metadata"]["labels"]["theirs"] = "2".into();

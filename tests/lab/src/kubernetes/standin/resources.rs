@@ -160,9 +160,9 @@ fn apply(
         return Err(ApiError::invalid(request.kind, &request.name, why));
     };
     check_type(request, &document)?;
+    document["metadata"]["name"] = request.name.clone().into();
     if let Some(meta) = document["metadata"].as_object_mut() {
         meta.remove("managedFields");
-        meta.insert("name".into(), request.name.clone().into());
     }
     let scope = format!("{manager}/{}", request.subresource);
     let previous = store.applied(request.kind, &request.namespace, &request.name, &scope);
