@@ -137,6 +137,10 @@ reasons! {
         "The NodeConfig has a field that nodeadm drops without a word.",
         "correct the field's name: the nearest known one is in the summary",
     }
+    CloudInitStuck { of(Configure), Hard,
+        "cloud-init's last stage does not end, and the node must not register before it has.",
+        "on the node: systemctl list-jobs; cloud-init status --long; a user script hangs",
+    }
 
     ClockSkewed { of(Preflight), Hard,
         "The node's clock is more than five minutes off, so signed requests and certificates are refused.",
@@ -271,6 +275,11 @@ reasons! {
         "aws eks create-addon --cluster-name {cluster} --addon-name vpc-cni; control up does it before any node",
         explains: [CniNotReady],
     }
+    CniConfigInvalid { of(Cni), Hard,
+        "The CNI is installed on the host, and /etc/cni/net.d has no configuration that names a plugin.",
+        "on the node: ls -l /etc/cni/net.d; then the log of what installs the CNI",
+        explains: [CniNotReady],
+    }
 
     NodeadmRunFailed { of(Register), Hard,
         "nodeadm's run phase ended with an error.",
@@ -280,6 +289,11 @@ reasons! {
     NodeNotRegistered { of(Register), Hard,
         "kubelet runs, and no Node object appears.",
         "on the node: journalctl -b -u kubelet",
+    }
+    NodeNameMismatch { of(Register), Hard,
+        "kubelet would register under another name than the API server knows this node by, and be refused.",
+        "leave EC2's private DNS name as it is: the VPC's DHCP options and --hostname-override must not change it",
+        explains: [NodeNotRegistered],
     }
 
     CniNotReady { of(Ready), Hard,

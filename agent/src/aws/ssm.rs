@@ -71,6 +71,11 @@ impl ParameterStore {
     /// Parameter Store of `region`, placed by the standard variables.
     #[must_use]
     pub fn new(region: &str, credentials: RoleCredentials) -> Self {
+        Self::at(endpoint::overridden("SSM"), region, credentials)
+    }
+
+    /// Parameter Store at `url`, or at its regional endpoint.
+    pub(crate) fn at(url: Option<String>, region: &str, credentials: RoleCredentials) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
         let mut config = aws_sdk_ssm::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -79,7 +84,7 @@ impl ParameterStore {
             // The channel has a retry of its own: the SDK's three quick ones make a storm worse.
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts);
-        if let Some(url) = endpoint::overridden("SSM") {
+        if let Some(url) = url {
             config = config.endpoint_url(url);
         }
         Self { client: Client::from_conf(config.build()) }

@@ -20,6 +20,16 @@ pub fn extend_timeout(more: Duration) {
     send(&NotifyState::ExtendTimeoutUsec(micros));
 }
 
+/// Tells PID 1 that we are alive as often as it asks for; never returns, and needs no watchdog.
+pub async fn keep_alive() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        send(&NotifyState::Watchdog);
+    }
+}
+
 fn send(state: &NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
         tracing::debug!(%error, "systemd was not told");

@@ -1,1 +1,104 @@
-//! Placeholder.
+//! Walks the phases in order, again and again until the node is Ready, and stays.
+//!
+//! - [`walk`]: one proving, phase by phase;
+//! - [`prove`]: one phase, looked at until it has a verdict;
+//! - [`recorder`]: where every change goes;
+//! - [`budget`], [`enforce`], [`again`]: how long, how strict, and when once more;
+//! - [`journal`]: what survives a crash.
+
+pub mod again;
+pub mod budget;
+pub mod enforce;
+pub mod journal;
+pub mod prove;
+pub mod recorder;
+pub mod walk;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::ErrorChain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::recorder::Recorder;
+use self::walk::{Node, Walk};
+use crate::aws::{Imds, RoleCredentials};
+use crate::host::systemd::Systemd;
+use crate::host::{Root, clock, notify};
+
+/// How long the console may take its last line when we are told to end.
+const LAST_LINE: Duration = Duration::from_millis(500);
+
+/// Why the join cannot even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Signals cannot be received.
+    #[error("could not listen for signals")]
+    Signals(#[source] io::Error),
+    /// The client for AWS cannot be made.
+    #[error("could not make the client for AWS")]
+    Http(#[source] reqwest::Error),
+}
+
+/// Joins the node that `root` belongs to; returns when it is told to end.
+///
+/// # Errors
+/// Only when it cannot begin. Whatever keeps the node out is a verdict, not an error.
+pub async fn run(root: Root) -> Result<(), JoinError> {
+    let mut end = signal(SignalKind::terminate()).map_err(JoinError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(JoinError::Signals)?;
+    let node = node(root)?;
+    let recorder = Recorder::new(node.root.clone(), &node.boot);
+    tokio::select! {
+        () = join(&node, &recorder) => {}
+        () = notify::keep_alive() => {}
+        () = told(&mut end) => {}
+        () = told(&mut interrupt) => {}
+    }
+    recorder.flush(LAST_LINE);
+    Ok(())
+}
+
+async fn told(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+fn node(root: Root) -> Result<Node, JoinError> {
+    let boot = clock::boot_id(&root).unwrap_or_else(|error| {
+        tracing::warn!(error = %ErrorChain(&error), "the boot has no id");
+        String::new()
+    });
+    let imds = Arc::new(Imds::from_env());
+    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
+    Ok(Node {
+        boot,
+        credentials: RoleCredentials::new(Arc::clone(&imds)),
+        imds,
+        systemd: Systemd::new(root.clone()),
+        http: http.map_err(JoinError::Http)?,
+        root,
+    })
+}
+
+/// Proves until the node is Ready, then stays.
+async fn join(node: &Node, recorder: &Recorder) {
+    let mut walk = Walk::new(node, recorder);
+    let mut failures = 0;
+    loop {
+        let before = again::fingerprint(&node.root);
+        let proven = walk.once().await;
+        notify::ready();
+        match proven {
+            Ok(()) => break,
+            Err(_closed) => failures = again::wait(&node.root, before, failures).await,
+        }
+    }
+    notify::status("ready: the node is in the cluster with everything proven");
+    std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! One verb a file. Data goes to standard output, through [`print`]; everything else to the log.
+
+mod explain;
+mod logging;
+mod status;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use agent::host::Root;
+use agent::{gpu, pipeline};
+use contract::ErrorChain;
+use tokio::runtime::Builder;
+
+use crate::cli::{Cli, Command};
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let root = Root::new(cli.root);
+    match cli.command {
+        // No runtime and no log: this process may hang in the driver, and is then abandoned.
+        Command::ProbeGpus(args) => gpu::probe::helper_main(&root, args.follow),
+        Command::Status(args) => status::run(&root, args.output),
+        Command::Explain(args) => explain::run(args.reason.as_deref()),
+        Command::Join => {
+            logging::start(&root);
+            serve(pipeline::run(root))
+        }
+    }
+}
+
+/// Runs a service to its end on a runtime of one thread.
+fn serve<E: std::error::Error + 'static>(service: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "could not start");
+            return contract::ExitCode::Error.into();
+        }
+    };
+    let ended = runtime.block_on(service);
+    // A call that hangs in a thread of the runtime, a name that does not resolve, must not hold us.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %ErrorChain(&error), "ended");
+            contract::ExitCode::Error.into()
+        }
+    }
+}
+
+/// Prints data on standard output. A reader that has gone away is no error of ours.
+fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Tells the user, on standard error, why there is no data.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,180 @@
+//! Phase 8: network up, Node Ready, and as many GPUs on offer as NVML sees.
+
+use contract::agent_config::GpuOffer;
+use contract::names::RESOURCE_GPU;
+use contract::{Finding, Phase, Reason, Verdict};
+use serde_json::Value;
+
+/// What the Node object says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Why there is no Node object to read; the rest is then empty.
+    pub unread: Option<String>,
+    /// Status of the condition Ready: `True`, `False`, `Unknown`; empty while there is none.
+    pub ready: String,
+    /// Its message.
+    pub message: String,
+    /// GPUs that kubelet has been offered; `None` while nothing has registered.
+    pub capacity: Option<u32>,
+    /// GPUs that pods may have.
+    pub allocatable: Option<u32>,
+}
+
+/// What the node must offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Devices that NVML sees.
+    pub gpus: u32,
+    /// How they are offered.
+    pub offer: GpuOffer,
+}
+
+impl Facts {
+    /// Reads a Node object.
+    #[must_use]
+    pub fn of(node: Result<Option<Value>, String>) -> Self {
+        let node = match node {
+            Ok(Some(node)) => node,
+            Ok(None) => return Self::unread("the Node object is gone".into()),
+            Err(why) => return Self::unread(why),
+        };
+        let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
+        let text = |key: &str| ready.and_then(|c| c[key].as_str()).unwrap_or_default().to_owned();
+        let gpus = |key: &str| node["status"][key][RESOURCE_GPU].as_str()?.parse().ok();
+        Self {
+            unread: None,
+            ready: text("status"),
+            message: text("message"),
+            capacity: gpus("capacity"),
+            allocatable: gpus("allocatable"),
+        }
+    }
+
+    fn unread(why: String) -> Self {
+        Self { unread: Some(why), ..Self::default() }
+    }
+}
+
+/// Whether workloads can run here. Everything that is missing can still come.
+#[must_use]
+pub fn verdict(facts: &Facts, wanted: Wanted) -> Verdict {
+    match readiness(facts).or_else(|| offer(facts, wanted)) {
+        None => Verdict::Pass,
+        Some((reason, summary)) => {
+            Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, summary)))
+        }
+    }
+}
+
+fn readiness(facts: &Facts) -> Option<(Reason, String)> {
+    if let Some(why) = &facts.unread {
+        return Some((Reason::NodeNotReady, why.clone()));
+    }
+    if facts.ready == "True" {
+        return None;
+    }
+    // kubelet's own words for a network that is not up; they stand between other causes.
+    let is_network = ["NetworkReady=false", "NetworkPluginNotReady", "cni plugin not initialized"]
+        .iter()
+        .any(|words| facts.message.contains(words));
+    if is_network {
+        return Some((Reason::CniNotReady, facts.message.clone()));
+    }
+    let summary = match (facts.ready.as_str(), facts.message.as_str()) {
+        ("", _) => "kubelet has not said yet whether the node is Ready".to_owned(),
+        (status, "") => format!("Ready is {status}"),
+        (status, message) => format!("Ready is {status}: {message}"),
+    };
+    Some((Reason::NodeNotReady, summary))
+}
+
+fn offer(facts: &Facts, wanted: Wanted) -> Option<(Reason, String)> {
+    let Wanted { gpus, offer } = wanted;
+    if gpus == 0 {
+        return None;
+    }
+    match offer {
+        GpuOffer::None | GpuOffer::Dra => None,
+        GpuOffer::DevicePlugin => {
+            let offered = facts.allocatable.unwrap_or_default();
+            let ever = facts.capacity.unwrap_or_default();
+            if offered >= gpus {
+                None
+            } else if offered == 0 && ever == 0 {
+                let what = format!("no `{RESOURCE_GPU}` on offer, NVML sees {gpus} GPUs");
+                Some((Reason::DevicePluginAbsent, what))
+            } else {
+                let what = format!("{offered} of {gpus} GPUs are allocatable (capacity {ever})");
+                Some((Reason::GpuAllocatableShort, what))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const WANTED: Wanted = Wanted { gpus: 8, offer: GpuOffer::DevicePlugin };
+
+    fn node(status: &str, message: &str, gpus: &Value) -> Facts {
+        Facts::of(Ok(Some(json!({"status": {
+            "conditions": [
+                {"type": "MemoryPressure", "status": "False"},
+                {"type": "Ready", "status": status, "message": message},
+            ],
+            "capacity": gpus, "allocatable": gpus,
+        }}))))
+    }
+
+    fn word(facts: &Facts, wanted: Wanted) -> String {
+        match verdict(facts, wanted) {
+            Verdict::Pass => "pass".into(),
+            Verdict::Wait(finding) => finding.reason.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ready_needs_network_node_and_gpus() {
+        let all = json!({"nvidia.com/gpu": "8"});
+        let cni = "container runtime network not ready: NetworkReady=false \
+                   reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized";
+        for (facts, expected) in [
+            (node("True", "", &all), "pass"),
+            (node("False", cni, &all), "CniNotReady"),
+            (node("False", "PLEG is not healthy", &all), "NodeNotReady"),
+            (node("Unknown", "", &all), "NodeNotReady"),
+            (node("True", "", &json!({})), "DevicePluginAbsent"),
+            (node("True", "", &json!({"nvidia.com/gpu": "0"})), "DevicePluginAbsent"),
+            (node("True", "", &json!({"nvidia.com/gpu": "7"})), "GpuAllocatableShort"),
+            (Facts::of(Ok(Some(json!({})))), "NodeNotReady"),
+            (Facts::of(Ok(None)), "NodeNotReady"),
+            (Facts::of(Err("timeout".into())), "NodeNotReady"),
+        ] {
+            assert_eq!(word(&facts, WANTED), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_offers_is_not_waited_for() {
+        let facts = node("True", "", &json!({}));
+        for wanted in [Wanted { gpus: 0, ..WANTED }, Wanted { offer: GpuOffer::None, ..WANTED }] {
+            assert_eq!(word(&facts, wanted), "pass");
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_withdraws_its_gpus_is_not_absent() {
+        let facts = Facts {
+            ready: "True".into(),
+            capacity: Some(8),
+            allocatable: Some(0),
+            ..Facts::default()
+        };
+        assert_eq!(word(&facts, WANTED), "GpuAllocatableShort");
+    }
+}

@@ -1,0 +1,144 @@
+//! What the join remembers across crashes: which boot, which proving, how far.
+//!
+//! Written before and after each phase. Facts are always gathered anew, so a journal that is torn,
+//! missing or full of garbage costs nothing but the number of the attempt.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use contract::names::JOIN_STATE_DIR;
+use contract::{ErrorChain, Phase};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Root, files};
+
+/// Version of the journal's format.
+const VERSION: u32 = 1;
+
+/// The join's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Journal {
+    version: u32,
+    /// The boot that the rest is about.
+    pub boot: String,
+    /// Number of the latest proving in this boot.
+    pub attempt: u32,
+    /// What has begun and ended in that proving, in order.
+    pub steps: Vec<Step>,
+    /// The merged NodeConfig that nodeadm's config phase has put on the disk, as a hash.
+    pub configured: Option<u64>,
+}
+
+/// A phase that has begun or ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Which.
+    pub phase: Phase,
+    /// How it ended; none while it runs, or ran when the process ended.
+    pub passed: Option<bool>,
+}
+
+impl Journal {
+    /// The memory of this boot, empty when there is none.
+    #[must_use]
+    pub fn load(root: &Root, boot: &str) -> Self {
+        let fresh = Self { version: VERSION, boot: boot.to_owned(), ..Self::default() };
+        let bytes = match files::read(&path(root)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return fresh,
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "the journal cannot be read");
+                return fresh;
+            }
+        };
+        match serde_json::from_slice::<Self>(&bytes) {
+            Ok(journal) if journal.version == VERSION && journal.boot == boot => journal,
+            Ok(_) => fresh,
+            Err(error) => {
+                tracing::warn!(%error, "the journal is unreadable and begins anew");
+                fresh
+            }
+        }
+    }
+
+    /// Writes it; a failure is logged and holds nobody up.
+    pub fn save(&self, root: &Root) {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        let saved = files::make_dir(&root.path(JOIN_STATE_DIR), 0o700)
+            .and_then(|()| files::write_atomic(&path(root), &bytes, 0o600));
+        if let Err(error) = saved {
+            tracing::warn!(error = %ErrorChain(&error), "the journal was not written");
+        }
+    }
+
+    /// A new proving begins.
+    pub fn begin_attempt(&mut self) {
+        self.attempt += 1;
+        self.steps.clear();
+    }
+
+    /// A phase begins.
+    pub fn begin(&mut self, phase: Phase) {
+        self.steps.push(Step { phase, passed: None });
+    }
+
+    /// A phase has ended.
+    pub fn end(&mut self, phase: Phase, passed: bool) {
+        if let Some(step) = self.steps.iter_mut().rfind(|step| step.phase == phase) {
+            step.passed = Some(passed);
+        }
+    }
+}
+
+/// A hash of a merged NodeConfig.
+#[must_use]
+pub fn config_hash(merged: &serde_json::Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    merged.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn path(root: &Root) -> std::path::PathBuf {
+    root.path(JOIN_STATE_DIR).join("journal.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(boot: &str) -> Journal {
+        let mut journal = Journal { version: VERSION, boot: boot.into(), ..Journal::default() };
+        journal.begin_attempt();
+        journal.begin(Phase::Identify);
+        journal.end(Phase::Identify, true);
+        journal.begin(Phase::Configure);
+        journal.configured = Some(7);
+        journal
+    }
+
+    #[test]
+    fn remembers_within_a_boot_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let journal = sample("boot-1");
+        journal.save(&root);
+        assert_eq!(Journal::load(&root, "boot-1"), journal);
+        let rebooted = Journal::load(&root, "boot-2");
+        assert_eq!((rebooted.attempt, rebooted.configured), (0, None));
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        sample("boot-1").save(&root);
+        let whole = files::read(&path(&root)).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(path(&root), &whole[..end]).unwrap();
+            assert_eq!(Journal::load(&root, "boot-1").attempt, 0, "cut at {end}");
+        }
+        std::fs::write(path(&root), [0xff; 64]).unwrap();
+        assert_eq!(Journal::load(&root, "boot-1").attempt, 0);
+    }
+}

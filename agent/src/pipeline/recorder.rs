@@ -1,0 +1,393 @@
+//! Where every change of the join goes: report, journal, console, log, PID 1 and the channels.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::join_report::{Agent, Gpus, Instance, JoinOutcome, PhaseReport, PhaseState, SCHEMA};
+use contract::{Finding, JoinReport, Phase, Verdict};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::journal::Journal;
+use crate::host::console::Console;
+use crate::host::{Deadline, Root, clock, notify};
+use crate::report::{self, VerdictKey};
+
+/// How long something is waited for before the report names it: most waits are shorter.
+const NAME_A_WAIT_AFTER: Duration = Duration::from_secs(1);
+
+/// How much later than a phase's deadline PID 1 may lose patience.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The one place through which the join is heard.
+#[derive(Debug)]
+pub struct Recorder {
+    root: Root,
+    console: Option<Console>,
+    reports: watch::Sender<JoinReport>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    report: JoinReport,
+    journal: Journal,
+    begun: BTreeMap<Phase, Instant>,
+    findings: BTreeMap<Phase, Vec<Finding>>,
+    /// What the proving before found, until this one refutes it.
+    open: Vec<Finding>,
+    said: Option<VerdictKey>,
+}
+
+impl Recorder {
+    /// A recorder for the boot `boot`.
+    #[must_use]
+    pub fn new(root: Root, boot: &str) -> Self {
+        let journal = Journal::load(&root, boot);
+        let report = empty_report(boot);
+        let console = report::console::open(&root);
+        let reports = watch::Sender::new(report.clone());
+        let state = State {
+            report,
+            journal,
+            begun: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            open: Vec::new(),
+            said: None,
+        };
+        Self { root, console, reports, state: RefCell::new(state) }
+    }
+
+    /// A new proving begins; what the one before found stays open until it is refuted.
+    pub fn begin_attempt(&self) -> u32 {
+        let mut state = self.state.borrow_mut();
+        let State { report, journal, begun, findings, open, .. } = &mut *state;
+        let failed = |phase: &PhaseReport| phase.state == PhaseState::Failed;
+        if report.phases.iter().any(failed) {
+            *open = std::mem::take(&mut report.reasons);
+        }
+        journal.begin_attempt();
+        journal.save(&self.root);
+        report.attempt = journal.attempt;
+        report.started = clock::now();
+        report.phases.clear();
+        begun.clear();
+        findings.clear();
+        report.attempt
+    }
+
+    /// Who the node is.
+    pub fn know(&self, change: impl FnOnce(&mut Instance)) {
+        change(&mut self.state.borrow_mut().report.instance);
+    }
+
+    /// Which cluster and pool the node is of, and when it has to be registered.
+    pub fn belongs_to(&self, cluster: &str, pool: &str, deadline: Option<Deadline>) {
+        let mut state = self.state.borrow_mut();
+        let report = &mut state.report;
+        report.cluster = cluster.to_owned();
+        report.pool = pool.to_owned();
+        let at = deadline.map(|deadline| jiff::Timestamp::now() + deadline.remaining());
+        report.deadline = at.map(clock::spell);
+    }
+
+    /// What is known of the GPUs.
+    pub fn gpus(&self, gpus: Gpus) {
+        self.state.borrow_mut().report.gpus = Some(gpus);
+    }
+
+    /// What nodeadm's config phase has put on the disk in this boot.
+    pub fn configured(&self) -> Option<u64> {
+        self.state.borrow().journal.configured
+    }
+
+    /// nodeadm's config phase has put this on the disk.
+    pub fn set_configured(&self, hash: u64) {
+        self.state.borrow_mut().journal.configured = Some(hash);
+    }
+
+    /// A phase begins.
+    pub fn begin(&self, phase: Phase, deadline: Deadline) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.begun.insert(phase, Instant::now());
+            state.journal.begin(phase);
+            state.journal.save(&self.root);
+            state.report.phases.push(PhaseReport {
+                phase,
+                state: PhaseState::Running,
+                started_at: clock::now(),
+                ms: 0,
+                detail: None,
+            });
+            state.report.phases.sort_by_key(|entry| entry.phase);
+        }
+        notify::extend_timeout(deadline.remaining() + PATIENCE);
+        notify::status(&format!("{phase}: proving that {}", phase.proves()));
+        self.publish();
+    }
+
+    /// How long a phase has been going on.
+    pub fn elapsed(&self, phase: Phase) -> Duration {
+        self.state.borrow().begun.get(&phase).map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// A phase waits for something. It is named once it has been waited for for a moment.
+    pub fn waiting(&self, phase: Phase, finding: &Finding) {
+        {
+            let mut state = self.state.borrow_mut();
+            let elapsed = state.elapsed(phase);
+            let is_named = elapsed >= NAME_A_WAIT_AFTER;
+            let waiting = if is_named { vec![finding.clone()] } else { Vec::new() };
+            let entry = state.phase(phase, elapsed);
+            let known = entry.detail.as_deref() == Some(finding.summary.as_str());
+            let was = std::mem::replace(&mut entry.state, PhaseState::Waiting);
+            entry.detail = Some(finding.summary.clone());
+            let same = state.findings.get(&phase) == Some(&waiting);
+            if known && was == PhaseState::Waiting && same {
+                return;
+            }
+            state.findings.insert(phase, waiting);
+        }
+        notify::status(&format!("{phase}: waiting: {}", finding.summary));
+        tracing::debug!(%phase, reason = %finding.reason, summary = finding.summary, "waiting");
+        self.publish();
+    }
+
+    /// A phase is not needed.
+    pub fn skip(&self, phase: Phase, why: String) {
+        self.settle(phase, PhaseState::Skipped, Some(why), Vec::new());
+    }
+
+    /// A phase has its verdict.
+    pub fn end(&self, phase: Phase, verdict: &Verdict) {
+        let (state, findings) = match verdict {
+            Verdict::Pass => (PhaseState::Passed, Vec::new()),
+            Verdict::Degraded(findings) => (PhaseState::Degraded, findings.clone()),
+            Verdict::Fail(findings) => (PhaseState::Failed, findings.clone()),
+            Verdict::Wait(finding) => (PhaseState::Failed, vec![(**finding).clone()]),
+        };
+        self.settle(phase, state, None, findings);
+    }
+
+    fn settle(&self, phase: Phase, to: PhaseState, detail: Option<String>, findings: Vec<Finding>) {
+        {
+            let mut state = self.state.borrow_mut();
+            let elapsed = state.elapsed(phase);
+            let entry = state.phase(phase, elapsed);
+            entry.state = to;
+            entry.detail = detail;
+            state.findings.insert(phase, findings);
+            state.open.retain(|finding| finding.phase != Some(phase));
+            let failed = to == PhaseState::Failed;
+            state.journal.end(phase, !failed);
+            state.journal.save(&self.root);
+            tracing::info!(%phase, state = ?to, ms = elapsed.as_millis(), "phase ended");
+        }
+        self.publish();
+    }
+
+    /// A proving that came to the end of the join refutes all that is still open.
+    pub fn refute_the_rest(&self) {
+        self.state.borrow_mut().open.clear();
+        self.publish();
+    }
+
+    /// How the join stands.
+    pub fn outcome(&self) -> JoinOutcome {
+        self.state.borrow().report.outcome
+    }
+
+    /// The reports, latest first to be seen, for the channels.
+    pub fn subscribe(&self) -> watch::Receiver<JoinReport> {
+        self.reports.subscribe()
+    }
+
+    /// The console is given a moment to take the last line.
+    pub fn flush(&self, limit: Duration) {
+        if let Some(console) = &self.console
+            && !console.flush(limit)
+        {
+            tracing::debug!("the console has not taken the last line");
+        }
+    }
+
+    fn publish(&self) {
+        let mut state = self.state.borrow_mut();
+        state.rank();
+        state.report.updated = clock::now();
+        report::file::write(&self.root, &state.report);
+        self.reports.send_replace(state.report.clone());
+        let key = VerdictKey::of(&state.report);
+        if state.said.as_ref() != Some(&key) {
+            state.said = Some(key);
+            log_verdict(&state.report);
+            if let Some(console) = &self.console {
+                report::console::say(console, &state.report);
+            }
+        }
+    }
+}
+
+impl State {
+    fn elapsed(&self, phase: Phase) -> Duration {
+        self.begun.get(&phase).map(Instant::elapsed).unwrap_or_default()
+    }
+
+    fn phase(&mut self, phase: Phase, elapsed: Duration) -> &mut PhaseReport {
+        let phases = &mut self.report.phases;
+        let index = phases.iter().position(|entry| entry.phase == phase).unwrap_or_else(|| {
+            // Skipped without having begun.
+            let started_at = clock::now();
+            let state = PhaseState::Running;
+            let index = phases.partition_point(|entry| entry.phase < phase);
+            let entry = PhaseReport { phase, state, started_at, ms: 0, detail: None };
+            phases.insert(index, entry);
+            index
+        });
+        let entry = &mut phases[index];
+        entry.ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        entry
+    }
+
+    fn rank(&mut self) {
+        let is_found = |phase: Phase| self.findings.get(&phase).is_some_and(|f| !f.is_empty());
+        let open = self.open.iter().filter(|finding| !finding.phase.is_some_and(is_found));
+        let found = self.findings.values().flatten().chain(open).cloned();
+        self.report.reasons = contract::verdict::rank(found.collect());
+        self.report.outcome = report::outcome(&self.report.phases, &self.open);
+    }
+}
+
+fn empty_report(boot: &str) -> JoinReport {
+    JoinReport {
+        schema: SCHEMA.into(),
+        cluster: String::new(),
+        pool: String::new(),
+        instance: Instance::default(),
+        agent: Agent { version: env!("CARGO_PKG_VERSION").into() },
+        boot: boot.into(),
+        attempt: 0,
+        started: String::new(),
+        deadline: None,
+        updated: String::new(),
+        phases: Vec::new(),
+        reasons: Vec::new(),
+        repairs: Vec::new(),
+        gpus: None,
+        outcome: JoinOutcome::Joining,
+    }
+}
+
+/// The one place where a change of verdict is logged; journald keeps the two fields.
+fn log_verdict(report: &JoinReport) {
+    let cause = report.cause();
+    let reason = cause.map_or("none", |finding| finding.reason.as_str());
+    let phase = cause.and_then(|finding| finding.phase).or(report.current_phase());
+    let phase = phase.map_or("none", Phase::label);
+    let summary = cause.map_or("", |finding| finding.summary.as_str());
+    let (outcome, attempt) = (report.outcome.label(), report.attempt);
+    if report.outcome == JoinOutcome::Failed {
+        tracing::error!(
+            rollcall_reason = reason,
+            rollcall_phase = phase,
+            attempt,
+            summary,
+            "join {outcome}"
+        );
+    } else {
+        tracing::info!(
+            rollcall_reason = reason,
+            rollcall_phase = phase,
+            attempt,
+            summary,
+            "join {outcome}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Reason;
+
+    use super::*;
+    use crate::report::file;
+
+    fn fail(reason: Reason, phase: Phase) -> Verdict {
+        Verdict::Fail(vec![Finding::new(reason, phase, "seen")])
+    }
+
+    fn soon() -> Deadline {
+        Deadline::within(Duration::from_secs(60))
+    }
+
+    #[tokio::test]
+    async fn a_failure_stays_open_until_it_is_refuted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        std::fs::create_dir(root.path("/dev")).unwrap();
+        std::fs::write(root.path("/dev/console"), "").unwrap();
+        let recorder = Recorder::new(root.clone(), "boot");
+        let read = || file::read(&root).unwrap();
+
+        assert_eq!(recorder.begin_attempt(), 1);
+        recorder.begin(Phase::Drivers, soon());
+        assert_eq!(read().outcome, JoinOutcome::Joining);
+        recorder.end(Phase::Drivers, &fail(Reason::GpuLost, Phase::Drivers));
+        assert_eq!(read().outcome, JoinOutcome::Failed);
+        assert_eq!(read().description(), "v1 reason=GpuLost phase=drivers attempt=1");
+
+        assert_eq!(recorder.begin_attempt(), 2);
+        recorder.begin(Phase::Identify, soon());
+        recorder.end(Phase::Identify, &Verdict::Pass);
+        assert_eq!(read().outcome, JoinOutcome::Failed, "nothing has refuted it");
+        assert_eq!(read().cause().unwrap().reason, Reason::GpuLost);
+        recorder.begin(Phase::Drivers, soon());
+        recorder.end(Phase::Drivers, &Verdict::Pass);
+        assert_eq!(read().outcome, JoinOutcome::Joining);
+        recorder.begin(Phase::Ready, soon());
+        recorder.end(Phase::Ready, &Verdict::Pass);
+        assert_eq!(read().outcome, JoinOutcome::Ready);
+
+        recorder.flush(Duration::from_secs(10));
+        let console = std::fs::read_to_string(root.path("/dev/console")).unwrap();
+        let last = contract::ConsoleLine::last_in(&console).unwrap();
+        assert_eq!((last.outcome, last.attempt), (JoinOutcome::Ready, 2));
+        assert!(console.lines().count() <= 4, "one line per verdict: {console}");
+    }
+
+    #[tokio::test]
+    async fn a_restart_counts_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        Recorder::new(root.clone(), "boot").begin_attempt();
+        assert_eq!(Recorder::new(root.clone(), "boot").begin_attempt(), 2);
+        assert_eq!(Recorder::new(root, "next boot").begin_attempt(), 1);
+    }
+
+    #[tokio::test]
+    async fn phases_stand_in_join_order_whatever_ends_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(Root::new(dir.path()), "boot");
+        recorder.begin_attempt();
+        recorder.begin(Phase::Bootstrap, soon());
+        recorder.begin(Phase::Preflight, soon());
+        recorder.skip(Phase::Drivers, "no GPUs".into());
+        recorder.end(Phase::Bootstrap, &Verdict::Pass);
+        let finding = Finding::new(Reason::ApiServerUnreachable, Phase::Preflight, "no way");
+        recorder.waiting(Phase::Preflight, &finding);
+        let report = recorder.subscribe().borrow().clone();
+        let states: Vec<_> = report.phases.iter().map(|p| (p.phase, p.state)).collect();
+        assert_eq!(
+            states,
+            [
+                (Phase::Preflight, PhaseState::Waiting),
+                (Phase::Drivers, PhaseState::Skipped),
+                (Phase::Bootstrap, PhaseState::Passed),
+            ]
+        );
+        assert_eq!(report.phases[0].detail.as_deref(), Some("no way"));
+        assert!(report.reasons.is_empty(), "a short wait is not named");
+    }
+}

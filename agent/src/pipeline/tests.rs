@@ -1,0 +1,1 @@
+//! The whole join against doubles at its process boundaries.

@@ -1,0 +1,411 @@
+//! One proving: the phases in join order, 3, 4 and 5 side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::agent_config::Deadlines;
+use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::budget::Budget;
+use super::enforce::enforce;
+use super::journal::config_hash;
+use super::prove::prove;
+use super::recorder::Recorder;
+use crate::aws::ec2::Ec2;
+use crate::aws::eks::Eks;
+use crate::aws::signed::Service;
+use crate::aws::ssm::ParameterStore;
+use crate::aws::{Imds, RoleCredentials};
+use crate::host::systemd::Systemd;
+use crate::host::{Deadline, Root, clock};
+use crate::kube::{self, Cluster};
+use crate::phases::configure::{self, NodeConfig};
+use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
+use crate::phases::identify::{self, Document};
+use crate::phases::register::{Admission, Proofs};
+use crate::phases::{bootstrap, cni, drivers, nodeadm, preflight, ready, register};
+use crate::report::channel::serve;
+use crate::report::parameter::ReportParameter;
+use crate::report::tag::Tag;
+
+/// The last stage of cloud-init, in which user scripts run, and how long it may take.
+const CLOUD_FINAL: &str = "cloud-final.service";
+const CLOUD_INIT_MAX: Duration = Duration::from_secs(300);
+
+/// How long one round of questions to the metadata service may take.
+const IMDS_ROUND: Duration = Duration::from_secs(5);
+
+/// The node, and the ways to what is around it.
+#[derive(Debug)]
+pub struct Node {
+    /// Its files.
+    pub root: Root,
+    /// This boot.
+    pub boot: String,
+    /// Its metadata service.
+    pub imds: Arc<Imds>,
+    /// Its role.
+    pub credentials: RoleCredentials,
+    /// Its PID 1.
+    pub systemd: Systemd,
+    /// For AWS's public endpoints.
+    pub http: reqwest::Client,
+}
+
+/// A gate is closed; the recorder knows which, and why.
+#[derive(Debug)]
+pub struct Closed;
+
+/// What stays between provings.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    node: &'a Node,
+    recorder: &'a Recorder,
+    has_channels: bool,
+    has_parameter: bool,
+}
+
+/// What a proving knows once the configuration is read.
+struct Known {
+    document: Document,
+    user_data: Option<Vec<u8>>,
+    /// The node's name unless nodeadm's configuration says another.
+    name: String,
+    config: AgentConfig,
+    node_config: NodeConfig,
+    merged: Value,
+    kube: kube::Client,
+    budget: Budget,
+    kubelet_runs: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk that has not begun.
+    #[must_use]
+    pub const fn new(node: &'a Node, recorder: &'a Recorder) -> Self {
+        Self { node, recorder, has_channels: false, has_parameter: false }
+    }
+
+    /// One proving from the first phase to the last.
+    ///
+    /// # Errors
+    /// When a gate is closed.
+    pub async fn once(&mut self) -> Result<(), Closed> {
+        let started = Timestamp::now();
+        let attempt = self.recorder.begin_attempt();
+        let (document, hostname, user_data) = self.identify().await?;
+        let known = self.configure(document, hostname, user_data, started, attempt).await?;
+        let (reachable, drivers, written) =
+            tokio::join!(self.preflight(&known), self.drivers(&known), self.bootstrap(&known));
+        let (reachable, username) = reachable?;
+        let (drivers, gpus) = drivers?;
+        let written = written?;
+        let cni = self.cni(&known).await?;
+        let proofs = Proofs { drivers, reachable, written, cni };
+        let name = self.register(&known, &proofs, &username, attempt).await?;
+        self.ready(&known, &name, gpus).await?;
+        self.recorder.refute_the_rest();
+        Ok(())
+    }
+
+    async fn identify(&self) -> Result<(Document, Option<String>, Option<Vec<u8>>), Closed> {
+        let phase = Phase::Identify;
+        let deadline = Deadline::within(phase.cap());
+        self.recorder.begin(phase, deadline);
+        let gather = async || identify::gather(&self.node.imds, deadline.at_most(IMDS_ROUND)).await;
+        let bare = AgentConfig::new("", "");
+        let proof = prove(self.recorder, &bare, phase, deadline, gather, identify::verdict).await;
+        let facts = proof.facts.ok_or(Closed)?;
+        let (Ok(document), Ok(user_data)) = (facts.document, facts.user_data) else {
+            return Err(Closed);
+        };
+        self.recorder.know(|instance| {
+            instance.id.clone_from(&document.instance_id);
+            instance.instance_type.clone_from(&document.instance_type);
+            instance.zone.clone_from(&document.availability_zone);
+        });
+        if proof.verdict.is_open() {
+            Ok((document, facts.hostname, user_data))
+        } else {
+            Err(Closed)
+        }
+    }
+
+    async fn configure(
+        &mut self,
+        document: Document,
+        hostname: Option<String>,
+        user_data: Option<Vec<u8>>,
+        started: Timestamp,
+        attempt: u32,
+    ) -> Result<Known, Closed> {
+        let phase = Phase::Configure;
+        self.recorder.begin(phase, Deadline::within(phase.cap()));
+        let facts = configure::gather(&self.node.root, user_data.as_deref());
+        let config = match &facts.agent {
+            Some(Ok(config)) => config.clone(),
+            _ => AgentConfig::new("", ""),
+        };
+        let budget = self.budget(&config.deadlines, &document, started, attempt);
+        self.recorder.belongs_to(&config.cluster, &config.pool, budget.registration());
+        self.open_channels(&document, &config);
+
+        let verdict = enforce(configure::verdict(&facts), phase, &config);
+        let cluster = NodeConfig::of(&facts.merged)
+            .and_then(|node_config| Ok((self.client(&document, &node_config)?, node_config)));
+        let (kube, node_config) = match (verdict.is_open(), cluster) {
+            (true, Ok(cluster)) => cluster,
+            (true, Err(problem)) => {
+                let finding = Finding::new(Reason::NodeConfigInvalid, phase, problem);
+                self.recorder.end(phase, &Verdict::Fail(vec![finding]));
+                return Err(Closed);
+            }
+            (false, _) => {
+                self.recorder.end(phase, &verdict);
+                return Err(Closed);
+            }
+        };
+        let name = match node_config.named_by_instance {
+            true => document.instance_id.clone(),
+            false => hostname.unwrap_or_default(),
+        };
+        self.recorder.know(|instance| instance.name.clone_from(&name));
+        let kubelet = self.node.systemd.show(contract::names::UNIT_KUBELET).await;
+        self.recorder.end(phase, &verdict);
+        Ok(Known {
+            document,
+            user_data,
+            name,
+            config,
+            node_config,
+            merged: facts.merged,
+            kube,
+            budget,
+            kubelet_runs: kubelet.is_ok_and(|unit| unit.is_active()),
+        })
+    }
+
+    fn budget(
+        &self,
+        deadlines: &Deadlines,
+        document: &Document,
+        started: Timestamp,
+        attempt: u32,
+    ) -> Budget {
+        if attempt > 1 {
+            return Budget::again(deadlines.clone());
+        }
+        let uptime = clock::uptime(&self.node.root).unwrap_or_default();
+        let used = clock::time_used(started, document.pending(), uptime);
+        Budget::first(deadlines.clone(), used)
+    }
+
+    fn client(&self, document: &Document, config: &NodeConfig) -> Result<kube::Client, String> {
+        let cluster = Cluster {
+            name: config.cluster.clone(),
+            region: document.region.clone(),
+            endpoint: config.endpoint.clone(),
+            ca_pem: config.ca_pem.clone(),
+            proxy: config.proxy.clone(),
+        };
+        kube::Client::new(cluster, self.node.credentials.clone()).map_err(|error| error.to_string())
+    }
+
+    /// Starts the channels that leave the node, as soon as it is known what they need.
+    fn open_channels(&mut self, document: &Document, config: &AgentConfig) {
+        let node = self.node;
+        if !self.has_channels {
+            self.has_channels = true;
+            let ec2 = Ec2(self.service("EC2", "ec2", document));
+            let tag = Tag { ec2, instance: document.instance_id.clone() };
+            tokio::spawn(serve(tag, self.recorder.subscribe(), config.pool_size));
+        }
+        if !self.has_parameter && !config.cluster.is_empty() {
+            self.has_parameter = true;
+            let store = ParameterStore::new(&document.region, node.credentials.clone());
+            let channel = ReportParameter::new(store, &node.root, document.arn());
+            tokio::spawn(serve(channel, self.recorder.subscribe(), config.pool_size));
+        }
+    }
+
+    fn service(&self, id: &str, name: &'static str, document: &Document) -> Service {
+        let Node { credentials, http, .. } = self.node;
+        Service::new(id, name, &document.region, credentials.clone(), http.clone())
+    }
+
+    async fn preflight(&self, known: &Known) -> Result<(Reachable, Option<String>), Closed> {
+        let phase = Phase::Preflight;
+        let deadline = known.budget.deadline(phase);
+        self.recorder.begin(phase, deadline);
+        let at = preflight::Surroundings {
+            root: &self.node.root,
+            imds: &self.node.imds,
+            credentials: &self.node.credentials,
+            kube: &known.kube,
+        };
+        let gather = async || preflight::gather(at, deadline).await;
+        let judge =
+            |facts: &preflight::Facts| preflight::verdict(facts, self.recorder.elapsed(phase));
+        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let reachable = Reachable::of(&proof.verdict).ok_or(Closed)?;
+        let identity = proof.facts.as_ref().and_then(preflight::Facts::identity);
+        Ok((reachable, identity.map(|identity| identity.username.clone())))
+    }
+
+    /// Proves the GPUs; also gives the number that NVML sees.
+    async fn drivers(&self, known: &Known) -> Result<(DriversProven, u32), Closed> {
+        let phase = Phase::Drivers;
+        let expected = drivers::Expected {
+            instance_type: known.document.instance_type.clone(),
+            gpus: known.config.gpus.clone(),
+        };
+        if let Some(why) = drivers::skipped(&expected) {
+            self.recorder.skip(phase, why);
+            return DriversProven::of(&Verdict::Pass).map(|proof| (proof, 0)).ok_or(Closed);
+        }
+        let deadline = known.budget.deadline(phase);
+        self.recorder.begin(phase, deadline);
+        let gather = async || {
+            let facts = drivers::gather(&self.node.root, deadline).await;
+            self.recorder.gpus(drivers::report(&facts, &expected));
+            facts
+        };
+        let judge = |facts: &drivers::DriverFacts| drivers::verdict(facts, &expected);
+        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let seen = proof.facts.and_then(|facts| drivers::report(&facts, &expected).nvml);
+        let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
+        Ok((proven, seen.unwrap_or_default()))
+    }
+
+    async fn bootstrap(&self, known: &Known) -> Result<ConfigurationWritten, Closed> {
+        let phase = Phase::Bootstrap;
+        let Node { root, systemd, .. } = self.node;
+        let deadline = known.budget.deadline(phase);
+        self.recorder.begin(phase, deadline);
+        let hash = config_hash(&known.merged);
+        // A running kubelet's configuration is left alone, and what is on the disk is not written twice.
+        let is_written = self.recorder.configured() == Some(hash)
+            && bootstrap::mismatch(&bootstrap::written(root), &known.node_config).is_none();
+        let run = !known.kubelet_runs && !is_written;
+        let gather = async || bootstrap::gather(root, systemd, run, deadline).await;
+        let judge = |facts: &bootstrap::Facts| {
+            let verdict = bootstrap::verdict(facts, &known.node_config);
+            if verdict == Verdict::Pass {
+                self.recorder.set_configured(hash);
+            }
+            verdict
+        };
+        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        ConfigurationWritten::of(&proof.verdict).ok_or(Closed)
+    }
+
+    async fn cni(&self, known: &Known) -> Result<CniProven, Closed> {
+        let phase = Phase::Cni;
+        let deadline = known.budget.deadline(phase);
+        self.recorder.begin(phase, deadline);
+        let eks = Eks(self.service("EKS", "eks", &known.document));
+        let root = &self.node.root;
+        let gather =
+            async || cni::gather(root, known.config.cni, &known.kube, &eks, deadline).await;
+        let proof =
+            prove(self.recorder, &known.config, phase, deadline, gather, cni::verdict).await;
+        CniProven::of(&proof.verdict).ok_or(Closed)
+    }
+
+    /// Lets kubelet start and waits for the Node object; gives its name.
+    async fn register(
+        &self,
+        known: &Known,
+        proofs: &Proofs,
+        username: &Option<String>,
+        attempt: u32,
+    ) -> Result<String, Closed> {
+        let phase = Phase::Register;
+        let Node { root, systemd, boot, .. } = self.node;
+        self.recorder.begin(phase, known.budget.limit(phase, CLOUD_INIT_MAX));
+        let name = bootstrap::kubelet_node_name(root).unwrap_or_else(|| known.name.clone());
+        self.recorder.know(|instance| instance.name.clone_from(&name));
+        if let Some(closed) = self.before_kubelet(known, &name, username).await {
+            self.recorder.end(phase, &closed);
+            return Err(Closed);
+        }
+        let deadline = known.budget.deadline(phase);
+        let admission = Admission { boot: boot.clone(), attempt };
+        if let Err(error) = register::admit(root, proofs, &admission) {
+            let what = contract::ErrorChain(&error).to_string();
+            let finding = Finding::new(Reason::NodeadmRunFailed, phase, what);
+            self.recorder.end(phase, &Verdict::Fail(vec![finding]));
+            return Err(Closed);
+        }
+        let run: Option<nodeadm::Run> = match known.kubelet_runs {
+            true => None,
+            false => Some(register::start(systemd, deadline).await),
+        };
+        let gather =
+            async || register::gather(systemd, &known.kube, &name, run.clone(), deadline).await;
+        let judge = |facts: &register::Facts| register::verdict(facts, &name, boot);
+        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        if proof.verdict.is_open() { Ok(name) } else { Err(Closed) }
+    }
+
+    /// What must hold right before kubelet starts and may have changed since: cloud-init is done,
+    /// what its scripts left behind is legal, and kubelet's name is the one that is known.
+    async fn before_kubelet(
+        &self,
+        known: &Known,
+        name: &str,
+        username: &Option<String>,
+    ) -> Option<Verdict> {
+        if known.kubelet_runs {
+            return None;
+        }
+        let limit = known.budget.limit(Phase::Register, CLOUD_INIT_MAX);
+        if let Some(finding) = self.cloud_init_stuck(limit).await {
+            return Some(Verdict::Fail(vec![finding]));
+        }
+        let facts = configure::gather(&self.node.root, known.user_data.as_deref());
+        let verdict = enforce(configure::verdict(&facts), Phase::Configure, &known.config);
+        if !verdict.is_open() {
+            return Some(verdict);
+        }
+        let finding = register::name_finding(username.as_deref(), Some(name))?;
+        let verdict = enforce(Verdict::Fail(vec![finding]), Phase::Configure, &known.config);
+        (!verdict.is_open()).then_some(verdict)
+    }
+
+    /// Waits for cloud-init's last stage, whose scripts may still configure the node.
+    async fn cloud_init_stuck(&self, deadline: Deadline) -> Option<Finding> {
+        let mut poll = Duration::from_millis(50);
+        loop {
+            let unit = self.node.systemd.show(CLOUD_FINAL).await.unwrap_or_default();
+            if !(unit.exists() && unit.is_pending()) {
+                return None;
+            }
+            let what = format!("`{CLOUD_FINAL}` is {} ({})", unit.active, unit.sub);
+            let finding = Finding::new(Reason::CloudInitStuck, Phase::Configure, what);
+            if deadline.has_passed() {
+                return Some(finding);
+            }
+            self.recorder.waiting(Phase::Register, &finding);
+            sleep(poll).await;
+            poll = (poll * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    async fn ready(&self, known: &Known, name: &str, gpus: u32) -> Result<(), Closed> {
+        let phase = Phase::Ready;
+        let deadline = known.budget.deadline(phase);
+        self.recorder.begin(phase, deadline);
+        let wanted = ready::Wanted { gpus, offer: known.config.gpu_offer };
+        let gather = async || {
+            let node = known.kube.node(name, deadline).await;
+            ready::Facts::of(node.map_err(|error| contract::ErrorChain(&error).to_string()))
+        };
+        let judge = |facts: &ready::Facts| ready::verdict(facts, wanted);
+        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        if proof.verdict.is_open() { Ok(()) } else { Err(Closed) }
+    }
+}
