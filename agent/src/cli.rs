@@ -1,5 +1,6 @@
 //! The command line's types, and nothing else.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Prove this node phase by phase, let kubelet start, and stay until it is Ready.
     Join,
+    /// Watch the GPUs and serve their metrics.
+    Watch(Watch),
     /// Show how the join stands.
     Status(Status),
     /// Say what a reason means and what to do about it; without one, list all.
@@ -27,6 +30,13 @@ pub(crate) enum Command {
     /// Ask the driver's library, for a parent that can abandon us.
     #[command(hide = true)]
     ProbeGpus(ProbeGpus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Address and port of the metrics; `:9400` is every address.
+    #[arg(long, value_name = "ADDR:PORT", default_value = ":9400", value_parser = listen)]
+    pub(crate) listen: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +68,11 @@ pub(crate) struct ProbeGpus {
     pub(crate) follow: Option<Duration>,
 }
 
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let text = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    text.parse().map_err(|_| "write it as ADDR:PORT or :PORT".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
@@ -73,10 +88,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+        let cli = Cli::parse_from(["rollcall-agent", "watch", "--root", "/node"]);
+        assert_eq!(cli.root, PathBuf::from("/node"));
+        let Command::Watch(watch) = cli.command else { panic!() };
+        assert_eq!(watch.listen.port(), contract::names::METRICS_PORT);
+        assert!(watch.listen.ip().is_unspecified());
     }
 
     #[test]
-    fn seconds_are_checked() {
+    fn addresses_and_seconds_are_checked() {
+        assert_eq!(listen("127.64.0.1:9400"), Ok("127.64.0.1:9400".parse().unwrap()));
+        assert!(listen("9400").is_err());
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert!(seconds("0").is_err() && seconds("-1").is_err() && seconds("x").is_err());
     }

@@ -26,6 +26,11 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             logging::start(&root);
             serve(pipeline::run(root))
         }
+        Command::Watch(args) => {
+            logging::start(&root);
+            let options = agent::watch::WatchOptions { root, listen: args.listen };
+            serve(agent::watch::run(options))
+        }
     }
 }
 
