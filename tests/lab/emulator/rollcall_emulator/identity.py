@@ -1,22 +1,24 @@
 """Who calls: the operator, IAM users and role sessions; and the check of presigned STS URLs that
 EKS's token webhook makes."""
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from . import errors
+from . import errors, sigv4
 from .request import Call
-from .world import ACCOUNT, PARTITION, REGION, World
+from .world import ACCOUNT, REGION, World
 
 OPERATOR_KEY = "AKIAROLLCALLOPERATOR"
 # STS honours a presigned GetCallerIdentity for 15 minutes, whatever X-Amz-Expires says.
 PRESIGNED_LIFETIME = timedelta(minutes=15)
 CLOCK_SKEW = timedelta(minutes=5)
+# How far a signed request's date may be from ours; S3 is more patient.
+REQUEST_SKEW = timedelta(minutes=5)
+S3_REQUEST_SKEW = timedelta(minutes=15)
 
 INVALID_TOKEN = "The security token included in the request is invalid."
 # How each service says "unknown key" and "expired session".
@@ -29,6 +31,11 @@ UNKNOWN_KEY = {
         "InvalidAccessKeyId",
         "The AWS Access Key Id you provided does not exist in our records.",
     ),
+}
+WRONG_SIGNATURE = {
+    "ec2": (401, "AuthFailure"),
+    "ssm": (400, "InvalidSignatureException"),
+    "eks": (403, "InvalidSignatureException"),
 }
 EXPIRED = {
     "ec2": (400, "RequestExpired", "Request has expired."),
@@ -104,7 +111,7 @@ class Directory:
         key = next(k for k in user.access_keys if k.access_key_id == access_key)
         return Principal(arn=user.arn, user_id=user.id, secret=key.secret_access_key)
 
-    def refuse(self, call: Call) -> errors.Response | None:
+    def refuse(self, call: Call, environ: dict[str, Any], body: bytes) -> errors.Response | None:
         """The front door: an answer for callers whose credentials AWS would not accept."""
         if not call.signed:
             if call.service == "s3":
@@ -121,7 +128,7 @@ class Directory:
             return errors.render(
                 call.service, *EXPIRED.get(call.service, (403, "ExpiredToken", message))
             )
-        return None
+        return _check_signature(call, environ, body, principal.secret)
 
     def whoami(self, url: str, headers: dict[str, str]) -> dict[str, str]:
         """The identity that STS would state for a presigned GetCallerIdentity, or `Refused`."""
@@ -135,11 +142,47 @@ class Directory:
         principal = self.find(access_key)
         if principal is None or query.get("X-Amz-Security-Token") != principal.session_token:
             raise Refused("InvalidClientTokenId: the security token in the request is invalid")
-        expected = _signature(url, headers, principal.secret, scope)
+        signed = sigv4.Signed(
+            method="GET",
+            path=parts.path,
+            query=parts.query,
+            headers={"host": parts.netloc, **{k.lower(): v for k, v in headers.items()}},
+            signed_headers=query.get("X-Amz-SignedHeaders", "").split(";"),
+            payload_hash=sigv4.EMPTY,
+            date=query.get("X-Amz-Date", ""),
+            scope=scope,
+        )
+        expected = signed.signature(principal.secret)
         if not hmac.compare_digest(expected, query.get("X-Amz-Signature", "")):
             raise Refused("SignatureDoesNotMatch: the calculated signature differs")
         _check_dates(query, principal)
         return {"arn": principal.arn, "account": ACCOUNT, "userId": principal.user_id}
+
+
+def _check_signature(
+    call: Call, environ: dict[str, Any], body: bytes, secret: str
+) -> errors.Response | None:
+    """Refuses a header whose signature differs; presigned requests to us stay unchecked."""
+    found = sigv4.header_signed(environ, body)
+    if found is None:
+        return None
+    signed, signature = found
+    try:
+        moment = datetime.strptime(signed.date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        moment = datetime.min.replace(tzinfo=UTC)
+    allowed = S3_REQUEST_SKEW if call.service == "s3" else REQUEST_SKEW
+    if abs(moment - datetime.now(UTC)) > allowed:
+        message = f"Signature expired or not yet current: {signed.date}"
+    elif not hmac.compare_digest(signed.signature(secret), signature):
+        message = (
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your AWS Secret Access Key and signing method."
+        )
+    else:
+        return None
+    status, code = WRONG_SIGNATURE.get(call.service, (403, "SignatureDoesNotMatch"))
+    return errors.render(call.service, status, code, message)
 
 
 def _check_dates(query: dict[str, str], principal: Principal) -> None:
@@ -159,45 +202,3 @@ def _check_dates(query: dict[str, str], principal: Principal) -> None:
         raise Refused("ExpiredToken: the presigned request is older than 15 minutes")
     if principal.expires and principal.expires < now:
         raise Refused("ExpiredToken: the security token in the request is expired")
-
-
-def _signature(url: str, headers: dict[str, str], secret: str, scope: str) -> str:
-    """SigV4 over a presigned GET with an empty body."""
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    given = dict(pairs)
-    canonical_query = "&".join(
-        f"{quote(k, safe='-_.~')}={quote(v, safe='-_.~')}"
-        for k, v in sorted(pairs)
-        if k != "X-Amz-Signature"
-    )
-    present = {"host": parts.netloc, **{k.lower(): v.strip() for k, v in headers.items()}}
-    signed = given.get("X-Amz-SignedHeaders", "").split(";")
-    canonical_headers = "".join(f"{name}:{present.get(name, '')}\n" for name in signed)
-    request = "\n".join(
-        [
-            "GET",
-            parts.path or "/",
-            canonical_query,
-            canonical_headers,
-            ";".join(signed),
-            hashlib.sha256(b"").hexdigest(),
-        ]
-    )
-    to_sign = "\n".join(
-        [
-            "AWS4-HMAC-SHA256",
-            given.get("X-Amz-Date", ""),
-            scope,
-            hashlib.sha256(request.encode()).hexdigest(),
-        ]
-    )
-    key = f"AWS4{secret}".encode()
-    for part in scope.split("/"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
-
-
-def role_arn(name: str) -> str:
-    """The ARN of a role of this account without a path."""
-    return f"arn:{PARTITION}:iam::{ACCOUNT}:role/{name}"

@@ -66,7 +66,7 @@ class Application:
         if rule and rule["action"] == "reset":
             self.world.journal.close(entry, 0, None, "reset")
             _cut(environ)
-        answer = self._injected(call, rule) or self.directory.refuse(call)
+        answer = self._injected(call, rule) or self.directory.refuse(call, environ, body)
         if answer is None:
             with self.world.lock:
                 answer = self.authorizer.refuse(call, principal) or self._serve(call, environ)

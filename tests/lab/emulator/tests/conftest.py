@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,29 @@ class Emulator:
     url: str
     greeting: dict[str, Any]
     state_dir: Path
+    clients: dict[Any, Any] = field(default_factory=dict)
 
-    def client(self, service: str, credentials: dict[str, str] | None = None, **kwargs: Any) -> Any:
+    def client(
+        self, service: str, credentials: dict[str, str] | None = None, config: Config = ONCE
+    ) -> Any:
         """A boto3 client with the operator's credentials, or a session's."""
         keys = credentials or {
             "AccessKeyId": self.greeting["accessKeyId"],
             "SecretAccessKey": self.greeting["secretAccessKey"],
         }
-        return SESSION.client(
-            service,
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id=keys["AccessKeyId"],
-            aws_secret_access_key=keys["SecretAccessKey"],
-            aws_session_token=keys.get("SessionToken"),
-            config=kwargs.pop("config", ONCE),
-            **kwargs,
-        )
+        identity = (service, keys["AccessKeyId"], keys["SecretAccessKey"], id(config))
+        token = keys.get("SessionToken")
+        if (identity, token) not in self.clients:
+            self.clients[identity, token] = SESSION.client(
+                service,
+                endpoint_url=self.url,
+                region_name="us-east-1",
+                aws_access_key_id=keys["AccessKeyId"],
+                aws_secret_access_key=keys["SecretAccessKey"],
+                aws_session_token=token,
+                config=config,
+            )
+        return self.clients[identity, token]
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the control API."""

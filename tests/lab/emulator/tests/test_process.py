@@ -1,9 +1,11 @@
 """The process: its greeting, its ends, its front door, and what it costs."""
 
+import datetime
 import os
 import signal
 from pathlib import Path
 
+import pytest
 from conftest import Emulator, start
 from scenery import refusal
 
@@ -33,6 +35,31 @@ def test_unknown_keys_are_refused_as_each_service_does(emulator: Emulator) -> No
         emulator.client("sts", stranger).get_caller_identity()
     with refusal("InvalidAccessKeyId"):
         emulator.client("s3", stranger).list_buckets()
+
+
+def test_a_wrong_secret_is_refused_as_each_service_does(emulator: Emulator) -> None:
+    forger = {"AccessKeyId": emulator.greeting["accessKeyId"], "SecretAccessKey": "wrong"}
+    with refusal("AuthFailure"):
+        emulator.client("ec2", forger).describe_vpcs()
+    with refusal("InvalidSignatureException"):
+        emulator.client("eks", forger).list_clusters()
+    with refusal("InvalidSignatureException"):
+        emulator.client("ssm", forger).describe_parameters()
+    with refusal("SignatureDoesNotMatch"):
+        emulator.client("sts", forger).get_caller_identity()
+    with refusal("SignatureDoesNotMatch"):
+        emulator.client("s3", forger).list_buckets()
+
+
+def test_a_request_of_yesterday_is_refused(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import botocore.auth
+
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=16)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_: moment)
+    with refusal("SignatureDoesNotMatch", "expired"):
+        emulator.client("sts").get_caller_identity()
 
 
 def test_what_moto_lacks_is_a_modelled_error(emulator: Emulator) -> None:
