@@ -145,8 +145,8 @@ pub struct Rule {
 }
 
 #[derive(Deserialize)]
-struct RuleAdded {
-    id: Value,
+struct RuleIds {
+    ids: Vec<u64>,
 }
 
 /// A client of the running emulator.
@@ -221,10 +221,10 @@ impl Emulator {
         let body = self.control("POST", "/_control/rules", Some(json!([rule]))).await?;
         let unreadable =
             |why: String| EmulatorError::Unreadable { call: "POST /_control/rules".into(), why };
-        let added: Vec<RuleAdded> =
+        let added: RuleIds =
             serde_json::from_slice(&body).map_err(|e| unreadable(e.to_string()))?;
-        let id = &added.first().ok_or_else(|| unreadable("no id of the rule".into()))?.id;
-        Ok(id.as_str().map_or_else(|| id.to_string(), str::to_owned))
+        let id = added.ids.first().ok_or_else(|| unreadable("no id of the rule".into()))?;
+        Ok(id.to_string())
     }
 
     /// Removes a fault rule.

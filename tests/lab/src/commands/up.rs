@@ -115,12 +115,14 @@ fn start(directory: &LabDirectory, options: &Options) -> anyhow::Result<Child> {
 async fn wait(directory: &LabDirectory, child: &mut Child) -> anyhow::Result<Record> {
     let deadline = Instant::now() + DEADLINE;
     loop {
+        // Asked before the record is read: one that ends has written its record before.
+        let ended = child.try_wait().context("could not watch the supervisor")?;
         match Record::read(directory) {
             Some(record) if record.phase == Phase::Serving => return Ok(record),
             Some(Record { phase: Phase::Failed, error: Some(error), .. }) => bail!("{error}"),
             _ => {}
         }
-        if let Some(status) = child.try_wait().context("could not watch the supervisor")? {
+        if let Some(status) = ended {
             bail!("the supervisor ended with {status}: see `{}`", directory.log().display());
         }
         if Instant::now() >= deadline {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nvml_sim::{State, node_files};
@@ -13,7 +14,9 @@ use super::Fault;
 use crate::directory::{ignore_missing, link_or_copy};
 
 /// Where the driver's library is on a node.
-const LIBRARY: &str = "usr/lib64/libnvidia-ml.so.1";
+const LIBRARIES: &str = "usr/lib64";
+/// The name that programs load, a link to the library of the driver's version.
+const LIBRARY: &str = "libnvidia-ml.so.1";
 /// While it exists, the kubelet stand-in's aws-node writes no CNI configuration.
 const CNI_HOLD: &str = "var/lib/kubelet-standin/hold-cni";
 
@@ -61,11 +64,16 @@ impl Hardware {
     }
 
     fn set_library(&self, present: bool) -> io::Result<()> {
-        let path = self.root.join(LIBRARY);
+        let directory = self.root.join(LIBRARIES);
+        let (link, file) = (directory.join(LIBRARY), directory.join(versioned()));
         match &self.library {
-            _ if !present => ignore_missing(fs::remove_file(path)),
-            Some(library) if !path.exists() => {
-                link_or_copy(library, &path).map_err(io::Error::other)
+            _ if !present => {
+                ignore_missing(fs::remove_file(link))?;
+                ignore_missing(fs::remove_file(file))
+            }
+            Some(library) if !link.exists() => {
+                link_or_copy(library, &file).map_err(io::Error::other)?;
+                symlink(versioned(), link)
             }
             _ => Ok(()),
         }
@@ -81,6 +89,11 @@ impl Hardware {
             ignore_missing(fs::remove_file(path))
         }
     }
+}
+
+/// The library's own name.
+fn versioned() -> String {
+    format!("libnvidia-ml.so.{}", nvml_sim::profile::DRIVER_VERSION)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// It ended, or said something else, before it served.
-    #[error("the emulator did not come up ({why}); the end of `{log}` says:\n{tail}")]
+    #[error("the emulator did not come up ({why}); `{log}` ends with: {tail}")]
     NotServing {
         /// What was seen.
         why: String,
@@ -121,7 +121,10 @@ pub(super) fn tail(path: &Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+    match lines.as_slice() {
+        [] => "nothing".to_owned(),
+        lines => format!("\n{}", lines[lines.len().saturating_sub(12)..].join("\n")),
+    }
 }
 
 impl Process {

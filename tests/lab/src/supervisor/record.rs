@@ -117,13 +117,17 @@ impl Record {
     pub fn env(&self) -> String {
         let Some(operator) = &self.operator else { return String::new() };
         format!(
-            "# Points the AWS SDKs, control and kubectl's plugins at this lab: source it.\n\
+            "# Points control, the AWS CLI and SDKs at this lab: source it.\n\
              unset AWS_PROFILE AWS_SESSION_TOKEN\n\
              export AWS_ENDPOINT_URL={}\n\
-             export AWS_REGION={}\n\
+             export AWS_REGION={region}\n\
+             export AWS_DEFAULT_REGION={region}\n\
              export AWS_ACCESS_KEY_ID={}\n\
              export AWS_SECRET_ACCESS_KEY={}\n",
-            self.endpoint, self.region, operator.access_key_id, operator.secret_access_key
+            self.endpoint,
+            operator.access_key_id,
+            operator.secret_access_key,
+            region = self.region,
         )
     }
 
