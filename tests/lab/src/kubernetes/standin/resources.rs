@@ -125,13 +125,13 @@ pub(super) fn patch(
     asked: &Asked,
 ) -> Result<Reply, ApiError> {
     served_subresource(request)?;
-    let document = parse_object(&asked.body)?;
     let merge: fn(&mut Value, &Value) = match asked.content_type.as_str() {
         "application/merge-patch+json" => patch::merge,
         "application/strategic-merge-patch+json" => patch::strategic,
-        "application/apply-patch+yaml" => return apply(store, user, request, asked, document),
+        "application/apply-patch+yaml" => return apply(store, user, request, asked),
         other => return Err(ApiError::unsupported_media_type(other)),
     };
+    let document = parse_object(&asked.body)?;
     let written = change(store, user, request, |current| {
         let mut next = current.clone();
         // A patch that names no version is applied to whatever is there.
@@ -152,13 +152,13 @@ fn apply(
     user: &User,
     request: &ResourceRequest,
     asked: &Asked,
-    mut document: Value,
 ) -> Result<Reply, ApiError> {
     let Some(manager) = asked.query.get("fieldManager").filter(|manager| !manager.is_empty())
     else {
         let why = "fieldManager: Required value: is required for apply patch";
         return Err(ApiError::invalid(request.kind, &request.name, why));
     };
+    let mut document = parse_object(&asked.body)?;
     check_type(request, &document)?;
     document["metadata"]["name"] = request.name.clone().into();
     if let Some(meta) = document["metadata"].as_object_mut() {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -88,7 +88,7 @@ impl Cluster {
     }
 }
 
-/// An instance, as far as nodes need it.
+/// An instance, as far as nodes need it. A terminated one has lost its network: nulls are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Instance {
@@ -96,10 +96,16 @@ pub(super) struct Instance {
     #[serde(rename = "type")]
     pub(super) instance_type: String,
     pub(super) state: String,
+    #[serde(deserialize_with = "text_or_null")]
     pub(super) zone: String,
+    #[serde(deserialize_with = "text_or_null")]
     pub(super) zone_id: String,
-    pub(super) private_ip: String,
+    #[serde(deserialize_with = "text_or_null")]
     pub(super) private_dns_name: String,
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(source)?.unwrap_or_default())
 }
 
 /// Clusters and instances at one moment.
@@ -207,5 +213,31 @@ impl Watcher {
         let observation = Arc::new(self.world.observe().await?);
         *latest = Some((Instant::now(), Arc::clone(&observation)));
         Ok(observation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_emulator_says_is_read_nulls_and_strange_fields_included() {
+        let terminated = json!({"instanceId": "i-1", "type": "p5.48xlarge", "state": "terminated",
+            "zone": "us-east-1a", "zoneId": null, "privateIp": null, "privateDnsName": null,
+            "tags": {}});
+        let instance: Instance = serde_json::from_value(terminated).unwrap();
+        assert_eq!((instance.state.as_str(), instance.zone_id.as_str()), ("terminated", ""));
+        let cluster = json!({"name": "prod", "status": "UPDATING", "vpcId": "vpc-1", "addons": [
+            {"name": "vpc-cni", "version": null, "status": "CREATING"}], "accessEntries": [
+            {"principalArn": "arn", "type": "EC2_LINUX", "username": null, "groups": null}]});
+        let cluster: Cluster = serde_json::from_value(cluster).unwrap();
+        assert!(cluster.is_served());
+        assert_eq!(cluster.access_entries[0].kind, "EC2_LINUX");
+        for status in ["CREATING", "DELETING", "FAILED", ""] {
+            assert!(
+                !Cluster { status: status.into(), ..Cluster::default() }.is_served(),
+                "{status}"
+            );
+        }
     }
 }

@@ -41,14 +41,16 @@ async fn tokens_that_eks_refuses_are_answered_with_401() {
 async fn a_review_says_under_which_name_and_groups_one_is_known() {
     let served = served().await;
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
-    let (code, node) = served.user("NODEA").post(REVIEW, body.clone()).await;
+    let (code, node) = served.user("NODEA").post(REVIEW, body).await;
     assert_eq!(code, 201);
     let user = &node["status"]["userInfo"];
     assert_eq!(user["username"], "system:node:a");
     let groups = json!(["system:bootstrappers", "system:nodes", "system:authenticated"]);
     assert_eq!(user["groups"], groups);
     assert_eq!(user["extra"]["sessionName"], json!(["i-a"]));
-    let (_, operator) = served.user("OPERATOR").post(REVIEW, body).await;
+    let protobuf = ("application/vnd.kubernetes.protobuf", json!("k8s"));
+    let (code, operator) = served.user("OPERATOR").call(Method::POST, REVIEW, Some(protobuf)).await;
+    assert_eq!(code, 201, "kubectl asks in protobuf");
     assert_eq!(operator["status"]["userInfo"]["username"], "arn:aws:iam::1:user/operator");
 }
 
