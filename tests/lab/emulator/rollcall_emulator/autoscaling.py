@@ -127,7 +127,7 @@ def _activity(group: Any, description: str, details: str) -> dict[str, Any]:
         "ActivityId": f"{group._id}-{len(activities) + 1}",
         "AutoScalingGroupName": group.name,
         "Description": description,
-        "Cause": f"At {utcnow():%Y-%m-%dT%H:%M:%SZ} the group's desired and actual capacity differed.",
+        "Cause": f"At {utcnow():%Y-%m-%dT%H:%M:%SZ} desired and actual capacity differed.",
         "StartTime": utcnow(),
         "StatusCode": "InProgress",
         "Progress": 50,

@@ -319,6 +319,20 @@ def test_nodes_that_never_join_fail_the_group(tmp_path: Any) -> None:
     emulator.close()
 
 
+def test_a_role_that_goes_before_the_launch(tmp_path: Any) -> None:
+    emulator = start(tmp_path, 0.01)
+    net = network(emulator)
+    cluster(emulator, net)
+    _group(emulator, net, "orphan", 1, launchTemplate=template(emulator, "orphan"))
+    emulator.client("iam").delete_role(RoleName="node")
+    until(lambda: _status(emulator, "orphan") == "CREATE_FAILED")
+    found = emulator.client("eks").describe_nodegroup(clusterName="prod", nodegroupName="orphan")
+    issues = found["nodegroup"]["health"]["issues"]
+    assert [issue["code"] for issue in issues] == ["IamNodeRoleNotFound"]
+    delete_nodegroup(emulator, "orphan")
+    emulator.close()
+
+
 def test_a_node_group_and_its_tags(emulator: Emulator, prod: Prod) -> None:
     eks = emulator.client("eks")
     reference = template(emulator, "tagging")

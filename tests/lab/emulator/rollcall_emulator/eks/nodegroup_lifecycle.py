@@ -22,7 +22,10 @@ def _launch(store: Store, cluster: Cluster, group: Nodegroup) -> None:
         return
     name = f"eks-{group.resource_suffix}"
     world = store.world
-    role = next(r for r in world.iam.roles.values() if r.arn == group.node_role)
+    role = next((r for r in world.iam.roles.values() if r.arn == group.node_role), None)
+    if role is None:
+        _fail(group, "IamNodeRoleNotFound", f"The role {group.node_role} cannot be found", [])
+        return
     world.iam.create_instance_profile(name, "/", [], [])
     world.iam.add_role_to_instance_profile(name, role.name)
     # EKS waits until its own profile has propagated before it launches.
@@ -114,16 +117,17 @@ def _give_up(store: Store, cluster: Cluster, group: Nodegroup) -> None:
     reconsider(store, cluster, group)
     if group.status != "CREATING":
         return
-    group.status = "CREATE_FAILED"
     missing = [i.id for i in instances(group) if not store.world.registered.get(i.id)]
-    if missing:
-        group.health.append(
-            {
-                "code": "NodeCreationFailure",
-                "message": "Instances failed to join the kubernetes cluster",
-                "resourceIds": missing,
-            }
-        )
+    if group.health and not missing:
+        group.status = "CREATE_FAILED"  # What could not be launched is named already.
+        return
+    text = "Instances failed to join the kubernetes cluster"
+    _fail(group, "NodeCreationFailure", text, missing)
+
+
+def _fail(group: Nodegroup, code: str, message: str, resources: list[str]) -> None:
+    group.status = "CREATE_FAILED"
+    group.health.append({"code": code, "message": message, "resourceIds": resources})
 
 
 def scale(group: Nodegroup) -> None:
