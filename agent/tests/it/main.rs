@@ -1,0 +1,6 @@
+//! The agent's program as a node runs it, on roots that look like nodes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
+mod gpu;
+mod watch;
