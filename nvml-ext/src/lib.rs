@@ -62,3 +62,27 @@ fn raw(device: &Device<'_>) -> nvmlDevice_t {
     // within the device's lifetime.
     unsafe { device.handle() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_symbol_is_a_missing_feature() {
+        let absent: Result<&(), &str> = Err("undefined symbol");
+        let error = symbol("nvmlDeviceGetGpuFabricInfoV", absent).unwrap_err();
+        assert!(error.is_unsupported());
+        assert_eq!(error.to_string(), "this driver's library has no `nvmlDeviceGetGpuFabricInfoV`");
+        assert!(
+            checked("x", sys::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED)
+                .unwrap_err()
+                .is_unsupported()
+        );
+        assert!(
+            !checked("x", sys::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST)
+                .unwrap_err()
+                .is_unsupported()
+        );
+        assert!(checked("x", sys::nvmlReturn_enum_NVML_SUCCESS).is_ok());
+    }
+}

@@ -8,13 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::join_report::JoinOutcome;
-use contract::{ErrorChain, Finding, JoinReport, Reason, Verdict, names};
+use contract::join_report::{JoinOutcome, PhaseState};
+use contract::{ErrorChain, Finding, JoinReport, Phase, Reason, Verdict, names};
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::LOOK;
 use super::sampler::Observed;
 use crate::aws::{Imds, RoleCredentials};
 use crate::host::{Deadline, Root};
@@ -140,16 +139,27 @@ fn spell(at: Timestamp) -> String {
 }
 
 /// Keeps the condition until the sampler is gone.
-pub(super) async fn run(root: Root, latest: watch::Receiver<Arc<Observed>>) {
-    let mut writer = Writer { root, client: None, written: None, retry: RETRY.0 };
-    while latest.has_changed().is_ok() {
-        let observed = Arc::clone(&latest.borrow());
-        let pause = match (desired(&observed), observed.snapshot.hostname.as_str()) {
-            (None, _) | (_, "") => LOOK,
-            (Some(desired), node) => writer.keep(node, desired).await,
-        };
-        sleep(pause).await;
+pub(super) async fn run(root: Root, mut latest: watch::Receiver<Arc<Observed>>) {
+    let mut writer = Writer { root, client: None, written: None, refused: None };
+    loop {
+        let observed = Arc::clone(&latest.borrow_and_update());
+        if is_registered(&observed)
+            && let Some(desired) = desired(&observed)
+        {
+            writer.keep(&observed.snapshot.hostname, desired).await;
+        }
+        if latest.changed().await.is_err() {
+            return;
+        }
     }
+}
+
+/// Whether there is a Node to say it on: the join has seen it.
+fn is_registered(observed: &Observed) -> bool {
+    let phases = observed.snapshot.join.iter().flat_map(|report| &report.phases);
+    let passed = |state| matches!(state, PhaseState::Passed | PhaseState::Degraded);
+    !observed.snapshot.hostname.is_empty()
+        && phases.into_iter().any(|one| one.phase == Phase::Register && passed(one.state))
 }
 
 struct Writer {
@@ -157,38 +167,39 @@ struct Writer {
     client: Option<Client>,
     /// What the Node has been known to say, and since when.
     written: Option<(Desired, Instant)>,
-    retry: Duration,
+    /// What could not be written, when to try again, and how long to wait after that.
+    refused: Option<(Desired, Instant, Duration)>,
 }
 
 impl Writer {
-    /// Makes the Node say it, if it does not; how long to wait until the next look.
-    async fn keep(&mut self, node: &str, desired: Desired) -> Duration {
+    /// Makes the Node say it, if it does not. Something new to say is tried at once; the same again
+    /// only after a wait.
+    async fn keep(&mut self, node: &str, desired: Desired) {
         let fresh = |(said, at): &(Desired, Instant)| *said == desired && at.elapsed() < HEARTBEAT;
         if self.written.as_ref().is_some_and(fresh) {
-            return LOOK;
+            return;
         }
+        let wait = match &self.refused {
+            Some((said, until, _)) if *said == desired && Instant::now() < *until => return,
+            Some((said, _, wait)) if *said == desired => (*wait * 2).min(RETRY.1),
+            _ => RETRY.0,
+        };
         match self.write(node, &desired).await {
-            Ok(Some(change)) => {
-                tracing::info!(
-                    status = desired.status,
-                    reason = desired.reason,
-                    changed = change,
-                    "node condition written"
-                );
+            Ok(change) => {
+                if let Some(changed) = change {
+                    let Desired { status, reason, .. } = &desired;
+                    tracing::info!(status, reason, changed, "node condition written");
+                }
+                self.refused = None;
+                self.written = Some((desired, Instant::now()));
             }
-            Ok(None) => {}
             Err(error) => {
                 tracing::debug!(error = %ErrorChain(&error), "the node condition waits");
                 // The next try starts with a client of its own: the cluster's CA may have changed.
                 self.client = None;
-                let pause = self.retry;
-                self.retry = (self.retry * 2).min(RETRY.1);
-                return pause;
+                self.refused = Some((desired, Instant::now() + wait, wait));
             }
         }
-        self.retry = RETRY.0;
-        self.written = Some((desired, Instant::now()));
-        LOOK
     }
 
     /// Whether it was written, and then whether the status changed.

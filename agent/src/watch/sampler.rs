@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::JoinReport;
 use contract::agent_config::ExpectedGpus;
+use contract::join_report::{PhaseReport, PhaseState};
+use contract::{JoinReport, Phase};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -237,7 +238,10 @@ fn is_ghost(seen: &crate::metrics::snapshot::SeenGpu) -> bool {
 
 /// What the join found that the node should have.
 fn expected_of(report: &JoinReport) -> Expected {
-    let count = report.gpus.as_ref().and_then(|gpus| gpus.expected);
+    let skipped =
+        |one: &PhaseReport| one.phase == Phase::Drivers && one.state == PhaseState::Skipped;
+    let none = report.phases.iter().any(skipped).then_some(0);
+    let count = none.or_else(|| report.gpus.as_ref().and_then(|gpus| gpus.expected));
     Expected {
         instance_type: report.instance.instance_type.clone(),
         gpus: count.map(|count| ExpectedGpus { count, model: None, memory_mib: None }),
@@ -360,6 +364,20 @@ mod tests {
         assert!(matches!(none.facts.as_ref().unwrap().nvml.outcome, Outcome::NotAsked(_)));
         node.write("sys/module/nvidia/version", "580.95.05\n");
         until(&mut latest, |seen| seen.snapshot.driver_up).await;
+    }
+
+    #[test]
+    fn the_join_says_what_should_be_there() {
+        let golden = include_str!("../../../contract/golden/join_report.json");
+        let mut report: JoinReport = serde_json::from_str(golden).unwrap();
+        let count = |report: &JoinReport| expected_of(report).gpus.map(|gpus| gpus.count);
+        assert_eq!(count(&report), Some(8));
+        report.gpus = None;
+        assert_eq!(count(&report), None);
+        let drivers = report.phases.iter_mut().find(|one| one.phase == Phase::Drivers).unwrap();
+        drivers.state = PhaseState::Skipped;
+        assert_eq!(count(&report), Some(0));
+        assert!(drivers::skipped(&expected_of(&report)).is_some());
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What the condition says, when it is written, and when its transition time moves.
 
-use contract::Phase;
+use contract::join_report::PhaseReport;
 
 use super::*;
 use crate::gpu::module::Module;
@@ -141,6 +141,23 @@ fn it_says_nothing_without_gpus_or_a_join() {
 fn the_message_has_our_reason_and_its_numbers() {
     let desired = desired(&observed(Some(report(JoinOutcome::Ready, &[])), lose(3))).unwrap();
     assert_eq!(desired.message, "GpuLost: 7 of 8 GPUs work: GPU 3 at 3 fallen off the bus");
+}
+
+#[test]
+fn it_waits_until_the_join_has_seen_the_node() {
+    let seen = |phase, state, name: &str| {
+        let mut report = report(JoinOutcome::Joining, &[]);
+        let started_at = String::new();
+        report.phases = vec![PhaseReport { phase, state, started_at, ms: 0, detail: None }];
+        let mut snapshot = Snapshot { join: Some(report), ..Snapshot::default() };
+        snapshot.hostname = name.into();
+        is_registered(&Observed { snapshot: Arc::new(snapshot), ..Observed::default() })
+    };
+    assert!(seen(Phase::Register, PhaseState::Passed, "n1"));
+    assert!(seen(Phase::Register, PhaseState::Degraded, "n1"));
+    assert!(!seen(Phase::Register, PhaseState::Running, "n1"));
+    assert!(!seen(Phase::Drivers, PhaseState::Passed, "n1"));
+    assert!(!seen(Phase::Register, PhaseState::Passed, ""));
 }
 
 fn at(text: &str) -> Timestamp {
