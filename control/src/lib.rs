@@ -18,6 +18,7 @@ pub mod layers;
 pub mod user_data;
 
 pub mod aws;
+pub mod diagnose;
 pub mod failure;
 pub mod kube;
 pub mod output;

@@ -1,0 +1,223 @@
+use contract::{ConsoleLine, JoinReport};
+
+use super::*;
+use crate::diagnose::facts::{ConsoleFacts, Known};
+use crate::diagnose::samples::{at, bend, condition, failed, proven, report, silent};
+
+fn console(output: &str) -> NodeEvidence {
+    NodeEvidence { console: Known::Known(Some(ConsoleFacts::of(output))), ..silent() }
+}
+
+fn console_line(report: &JoinReport) -> NodeEvidence {
+    console(&format!("[ 1.0] kernel: hello\n{}\n", ConsoleLine::of(report).render()))
+}
+
+fn not_ready(message: &'static str) -> NodeEvidence {
+    bend(proven(), |node| {
+        node.conditions.insert("Ready".into(), condition("False", "KubeletNotReady", message));
+    })
+}
+
+/// What is seen, how many seconds after the launch, and what must be concluded.
+type Row = (&'static str, NodeEvidence, i64, Stage, NodeState, &'static [Reason]);
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn verdicts() {
+    use NodeState::{Failed, Joining, Ready};
+    let hardware = |status: &'static str, message: &'static str| {
+        bend(proven(), move |node| {
+            let condition = condition(status, "NvidiaDeviceCountMismatch", message);
+            node.conditions.insert("AcceleratedHardwareReady".into(), condition);
+        })
+    };
+    let offers = |gpus: Option<&'static str>| {
+        bend(proven(), move |node| {
+            node.allocatable =
+                gpus.map(|n| ("nvidia.com/gpu".into(), n.into())).into_iter().collect();
+        })
+    };
+    let drivers = || failed(Reason::DriverLibraryMismatch, Phase::Drivers);
+    let tagged = |tag: &str| {
+        let mut evidence = silent();
+        evidence.instance.join_tag = Some(tag.into());
+        evidence
+    };
+    let system = |evidence: NodeEvidence| NodeEvidence { gpus_expected: Some(0), ..evidence };
+    let install = report(Reason::AgentInstallFailed, Phase::Identify, "wrong SHA-256");
+    let cni = "container runtime network not ready: NetworkReady=false \
+               reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not \
+               initialized";
+    let table: Vec<Row> = vec![
+        ("just launched", silent(), 10, Stage::NeverBooted, Joining, &[]),
+        ("empty console", silent(), 400, Stage::NeverBooted, Failed, &[Reason::NeverBooted]),
+        ("boots", console("kernel"), 30, Stage::NotBootstrapped, Joining, &[]),
+        (
+            "no agent",
+            console("kernel"),
+            700,
+            Stage::NotBootstrapped,
+            Failed,
+            &[Reason::AgentSilent],
+        ),
+        ("report", drivers(), 40, Stage::NotBootstrapped, Failed, &[Reason::DriverLibraryMismatch]),
+        (
+            "console line",
+            console_line(&install),
+            40,
+            Stage::NotBootstrapped,
+            Failed,
+            &[Reason::AgentInstallFailed],
+        ),
+        (
+            "tag",
+            tagged("failed GpuCountShort"),
+            40,
+            Stage::NotBootstrapped,
+            Failed,
+            &[Reason::GpuCountShort],
+        ),
+        ("tag of joining", tagged("joining"), 40, Stage::NeverBooted, Joining, &[]),
+        (
+            "kubelet refused",
+            failed(Reason::NodeNotRegistered, Phase::Register),
+            200,
+            Stage::NotRegistered,
+            Failed,
+            &[Reason::NodeNotRegistered],
+        ),
+        ("network comes", not_ready(cni), 90, Stage::NotReady, Joining, &[]),
+        (
+            "network stays away",
+            not_ready(cni),
+            400,
+            Stage::NotReady,
+            Failed,
+            &[Reason::CniNotReady],
+        ),
+        (
+            "kubelet is gone",
+            not_ready("Kubelet stopped posting node status."),
+            400,
+            Stage::NotReady,
+            Failed,
+            &[Reason::NodeNotReady],
+        ),
+        ("no plugin yet", offers(None), 90, Stage::WithoutGpus, Joining, &[]),
+        ("no plugin", offers(None), 400, Stage::WithoutGpus, Failed, &[Reason::DevicePluginAbsent]),
+        (
+            "7 on offer",
+            offers(Some("7")),
+            400,
+            Stage::WithoutGpus,
+            Failed,
+            &[Reason::GpuAllocatableShort],
+        ),
+        ("not proven yet", hardware("Unknown", ""), 90, Stage::WithoutGpus, Joining, &[]),
+        (
+            "never proven",
+            hardware("Unknown", ""),
+            400,
+            Stage::WithoutGpus,
+            Failed,
+            &[Reason::AgentSilent],
+        ),
+        (
+            "lost later",
+            hardware("False", "GpuLost: GPU 3 is lost"),
+            90,
+            Stage::WithoutGpus,
+            Failed,
+            &[Reason::GpuLost],
+        ),
+        ("proven", proven(), 90, Stage::Proven, Ready, &[]),
+        ("system node", system(offers(None)), 90, Stage::Proven, Ready, &[]),
+    ];
+    for (name, evidence, after, stage, state, reasons) in table {
+        let found = conclude(&evidence, at(after));
+        let named: Vec<_> = found.reasons.iter().filter_map(|f| f.reason.known()).collect();
+        assert_eq!((found.stage, found.state, named.as_slice()), (stage, state, reasons), "{name}");
+    }
+}
+
+#[test]
+fn a_forged_report_is_not_believed() {
+    let mut evidence = failed(Reason::GpuAbsent, Phase::Drivers);
+    if let Known::Known(Some(report)) = &mut evidence.report {
+        report.author = Author::Other("arn:aws:sts::1:assumed-role/r/i-0def".into());
+    }
+    assert_eq!(conclude(&evidence, at(40)).state, NodeState::Joining);
+}
+
+#[test]
+fn a_report_from_before_the_node_registered_has_healed() {
+    let report = failed(Reason::GpuCountShort, Phase::Drivers).report;
+    let registered = bend(proven(), |node| node.allocatable.clear());
+    let evidence = NodeEvidence { report, ..registered };
+    let found = conclude(&evidence, at(70));
+    assert_eq!((found.stage, found.state), (Stage::WithoutGpus, NodeState::Joining));
+    // The same node, whose agent has reported after it registered.
+    let mut evidence = evidence;
+    if let Known::Known(Some(facts)) = &mut evidence.report {
+        facts.report =
+            super::super::samples::report(Reason::DevicePluginAbsent, Phase::Ready, "none");
+        facts.report.updated = at(65).to_string();
+    }
+    assert_eq!(conclude(&evidence, at(70)).state, NodeState::Failed);
+}
+
+#[test]
+fn a_report_that_outlives_the_trouble_does_not_count() {
+    let report = failed(Reason::GpuCountShort, Phase::Drivers).report;
+    let found = conclude(&NodeEvidence { report, ..proven() }, at(70));
+    assert_eq!((found.state, found.reasons.len()), (NodeState::Ready, 0));
+}
+
+#[test]
+fn what_cannot_be_read_blames_nobody() {
+    let evidence = NodeEvidence {
+        node: Known::Unknown("could not list the nodes".into()),
+        report: Known::Unknown("could not list the reports".into()),
+        console: Known::Unknown("could not read the console".into()),
+        ..silent()
+    };
+    let found = conclude(&evidence, at(3600));
+    assert_eq!((found.state, found.reasons.len()), (NodeState::Joining, 0));
+}
+
+#[test]
+fn a_terminated_instance_says_who_ended_it() {
+    let mut evidence = silent();
+    evidence.instance.state = "terminated".into();
+    evidence.instance.state_reason = Some("KMS key denied (Client.InternalError)".into());
+    let found = conclude(&evidence, at(40));
+    assert_eq!((found.stage, found.state), (Stage::Gone, NodeState::Failed));
+    assert!(found.reasons[0].summary.contains("KMS key denied"), "{found:?}");
+}
+
+#[test]
+fn nodes_are_numbered_by_age_within_their_pool() {
+    let one = |id: &str, pool: &str, launched: i64, index: i32| {
+        let mut evidence = silent();
+        evidence.instance.id = id.into();
+        evidence.instance.pool = pool.into();
+        evidence.instance.layer = if pool == "base" { "system".into() } else { "gpu".into() };
+        evidence.instance.launched = at(launched);
+        evidence.instance.launch_index = index;
+        evidence
+    };
+    let mut gone = one("i-gone", "h100", 0, 0);
+    gone.instance.state = "terminated".into();
+    let evidence = [
+        one("i-d", "h100", 9, 0),
+        one("i-a", "h100", 5, 1),
+        one("i-b", "h100", 5, 0),
+        gone,
+        one("i-c", "base", 7, 0),
+    ];
+    let order: Vec<String> = super::super::judge(&evidence, at(10))
+        .iter()
+        .map(|(verdict, _)| format!("{} {}", verdict.place(), verdict.instance))
+        .collect();
+    assert_eq!(order, ["base/0 i-c", "h100/0 i-b", "h100/1 i-a", "h100/2 i-d"]);
+}
