@@ -18,6 +18,7 @@ mod authn;
 mod authz;
 mod discovery;
 mod listener;
+mod metadata;
 mod patch;
 mod registry;
 mod reply;

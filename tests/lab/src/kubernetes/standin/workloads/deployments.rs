@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::super::metadata::now_seconds;
 use super::super::registry::{DEPLOYMENTS, PODS};
-use super::super::store::{Store, now_seconds};
+use super::super::store::Store;
 use super::{amend, is_ready, pods, remove};
 
 pub(super) fn reconcile(store: &Store) {

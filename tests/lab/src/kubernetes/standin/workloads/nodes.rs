@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::admission::NOT_READY;
+use super::super::metadata::now_seconds;
 use super::super::registry::{LEASES, NODES, PODS};
-use super::super::store::{Store, now_seconds};
+use super::super::store::Store;
 use super::super::world::Instance;
 use super::{amend, condition, is_ready, node_objects, remove};
 

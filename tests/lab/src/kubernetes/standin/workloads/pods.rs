@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::super::metadata::now_seconds;
 use super::super::registry::{DAEMONSETS, DEPLOYMENTS, PODS, ResourceType};
-use super::super::store::{Store, now_seconds};
+use super::super::store::Store;
 use super::{amend, node_objects, placement, remove};
 
 const GPU: &str = contract::names::RESOURCE_GPU;
