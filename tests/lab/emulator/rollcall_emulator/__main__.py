@@ -56,24 +56,28 @@ def main() -> int:
     world = World(settings)
     application = assembly.assemble(world)
     listener = server.listen(application, arguments.port)
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=listener.serve_forever, name="server", daemon=True).start()
-    threading.Thread(target=_wait_for_stdin, args=(stop,), name="stdin", daemon=True).start()
+        signal.signal(number, lambda *_: _end())
+    threading.Thread(target=_wait_for_stdin, name="stdin", daemon=True).start()
     print(json.dumps(assembly.greeting(world, application, listener.port)), flush=True)
     threading.Thread(target=assembly.warm, name="warm", daemon=True).start()
-    stop.wait()
-    listener.shutdown()
+    # In the main thread, which wakes twice a second: a signal's handler runs nowhere else.
+    listener.serve_forever(poll_interval=0.5)
     return 0
 
 
-def _wait_for_stdin(stop: threading.Event) -> None:
+def _wait_for_stdin() -> None:
     """Whoever started us holds our stdin; when they die, we end."""
     # Not through sys.stdin: its lock, held by this thread, would abort the interpreter's end.
     while os.read(0, 4096):
         pass
-    stop.set()
+    _end()
+
+
+def _end() -> None:
+    """Ends at once, whatever other threads are doing: all state is in memory and meant to go."""
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import datetime
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import Emulator, start
+from botocore.exceptions import BotoCoreError
+from conftest import Emulator, start, until
 from scenery import refusal
 
 
@@ -17,10 +19,22 @@ def test_it_greets_with_credentials_that_work(emulator: Emulator) -> None:
     assert identity["Account"] == "123456789012"
 
 
-def test_it_ends_on_sigterm(tmp_path: Path) -> None:
+def test_it_ends_on_sigterm_in_the_middle_of_work(tmp_path: Path) -> None:
     emulator = start(tmp_path)
+    rule = {"service": "ec2", "op": "DescribeVpcs", "action": "delay", "delay_ms": 60000}
+    emulator.control("POST", "rules", rule)
+    busy = threading.Thread(target=_ask_in_vain, args=(emulator,))
+    busy.start()
+    until(lambda: emulator.control("GET", "calls"))
     emulator.process.send_signal(signal.SIGTERM)
     assert emulator.process.wait(timeout=10) == 0
+    assert not emulator.process.stdin.closed
+    busy.join()
+
+
+def _ask_in_vain(emulator: Emulator) -> None:
+    with pytest.raises(BotoCoreError):
+        emulator.client("ec2").describe_vpcs()
 
 
 def test_unknown_keys_are_refused_as_each_service_does(emulator: Emulator) -> None:
