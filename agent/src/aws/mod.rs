@@ -14,4 +14,5 @@ pub mod ssm;
 pub mod token;
 
 pub use credentials::RoleCredentials;
+pub use endpoint::Endpoints;
 pub use imds::Imds;

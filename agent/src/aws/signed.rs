@@ -9,7 +9,6 @@ use reqwest::{Method, StatusCode};
 
 use super::RoleCredentials;
 use super::credentials::CredentialsError;
-use super::endpoint;
 use crate::host::Deadline;
 
 /// How long one attempt may take.
@@ -104,16 +103,15 @@ impl CallError {
 }
 
 impl Service {
-    /// The service `name` (`ec2`), placed by the standard variables under `id` (`EC2`).
+    /// The service `name` (`ec2`) at `url`.
     #[must_use]
     pub fn new(
-        id: &str,
         name: &'static str,
+        url: String,
         region: &str,
         credentials: RoleCredentials,
         http: reqwest::Client,
     ) -> Self {
-        let url = endpoint::url(id, name, region);
         Self { http, credentials, url, name, region: region.to_owned() }
     }
 

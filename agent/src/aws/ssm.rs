@@ -10,7 +10,7 @@ use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::{ParameterTier, ParameterType, Tag};
 use contract::names::PARAMETER_TAG_INSTANCE;
 
-use super::{RoleCredentials, endpoint};
+use super::RoleCredentials;
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -68,14 +68,9 @@ pub struct Parameter {
 }
 
 impl ParameterStore {
-    /// Parameter Store of `region`, placed by the standard variables.
+    /// Parameter Store of `region`, at `url` or else at its regional endpoint.
     #[must_use]
-    pub fn new(region: &str, credentials: RoleCredentials) -> Self {
-        Self::at(endpoint::overridden("SSM"), region, credentials)
-    }
-
-    /// Parameter Store at `url`, or at its regional endpoint.
-    pub(crate) fn at(url: Option<String>, region: &str, credentials: RoleCredentials) -> Self {
+    pub fn at(url: Option<String>, region: &str, credentials: RoleCredentials) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
         let mut config = aws_sdk_ssm::Config::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::recorder::Recorder;
 use self::walk::{Node, Walk};
-use crate::aws::{Imds, RoleCredentials};
+use crate::aws::{Endpoints, Imds, RoleCredentials};
 use crate::host::systemd::Systemd;
 use crate::host::{Root, clock, notify};
 
@@ -77,6 +77,7 @@ fn node(root: Root) -> Result<Node, JoinError> {
         boot,
         credentials: RoleCredentials::new(Arc::clone(&imds)),
         imds,
+        endpoints: Endpoints::from_env(),
         systemd: Systemd::new(root.clone()),
         http: http.map_err(JoinError::Http)?,
         root,

@@ -14,8 +14,20 @@ use crate::host::console::Console;
 use crate::host::{Deadline, Root, clock, notify};
 use crate::report::{self, VerdictKey};
 
-/// How long something is waited for before the report names it: most waits are shorter.
-const NAME_A_WAIT_AFTER: Duration = Duration::from_secs(1);
+/// How long a phase waits for something before the report names it as a reason. kubelet, the CNI's
+/// pod and the device plugin take their time on every healthy node: naming them would cry wolf.
+const fn name_a_wait_after(phase: Phase) -> Duration {
+    Duration::from_secs(match phase {
+        Phase::Register => 45,
+        Phase::Ready => 90,
+        Phase::Identify
+        | Phase::Configure
+        | Phase::Preflight
+        | Phase::Drivers
+        | Phase::Bootstrap
+        | Phase::Cni => 2,
+    })
+}
 
 /// How much later than a phase's deadline PID 1 may lose patience.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,7 +150,7 @@ impl Recorder {
         {
             let mut state = self.state.borrow_mut();
             let elapsed = state.elapsed(phase);
-            let is_named = elapsed >= NAME_A_WAIT_AFTER;
+            let is_named = elapsed >= name_a_wait_after(phase);
             let waiting = if is_named { vec![finding.clone()] } else { Vec::new() };
             let entry = state.phase(phase, elapsed);
             let known = entry.detail.as_deref() == Some(finding.summary.as_str());

@@ -18,7 +18,7 @@ use crate::aws::ec2::Ec2;
 use crate::aws::eks::Eks;
 use crate::aws::signed::Service;
 use crate::aws::ssm::ParameterStore;
-use crate::aws::{Imds, RoleCredentials};
+use crate::aws::{Endpoints, Imds, RoleCredentials};
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root, clock};
 use crate::kube::{self, Cluster};
@@ -49,6 +49,8 @@ pub struct Node {
     pub imds: Arc<Imds>,
     /// Its role.
     pub credentials: RoleCredentials,
+    /// Where AWS's services are.
+    pub endpoints: Endpoints,
     /// Its PID 1.
     pub systemd: Systemd,
     /// For AWS's public endpoints.
@@ -225,15 +227,20 @@ impl<'a> Walk<'a> {
         }
         if !self.has_parameter && !config.cluster.is_empty() {
             self.has_parameter = true;
-            let store = ParameterStore::new(&document.region, node.credentials.clone());
+            let store = ParameterStore::at(
+                node.endpoints.overridden("SSM"),
+                &document.region,
+                node.credentials.clone(),
+            );
             let channel = ReportParameter::new(store, &node.root, document.arn());
             tokio::spawn(serve(channel, self.recorder.subscribe(), config.pool_size));
         }
     }
 
     fn service(&self, id: &str, name: &'static str, document: &Document) -> Service {
-        let Node { credentials, http, .. } = self.node;
-        Service::new(id, name, &document.region, credentials.clone(), http.clone())
+        let Node { credentials, endpoints, http, .. } = self.node;
+        let url = endpoints.url(id, name, &document.region);
+        Service::new(name, url, &document.region, credentials.clone(), http.clone())
     }
 
     async fn preflight(&self, known: &Known) -> Result<(Reachable, Option<String>), Closed> {
@@ -244,6 +251,7 @@ impl<'a> Walk<'a> {
             root: &self.node.root,
             imds: &self.node.imds,
             credentials: &self.node.credentials,
+            endpoints: &self.node.endpoints,
             kube: &known.kube,
         };
         let gather = async || preflight::gather(at, deadline).await;

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::{ApiServer, Binary, Facts};
-use crate::aws::{Imds, RoleCredentials, endpoint};
+use crate::aws::{Endpoints, Imds, RoleCredentials};
 use crate::host::{Deadline, Root, files};
 use crate::kube::{self, Cluster};
 
@@ -27,6 +27,8 @@ pub struct Surroundings<'a> {
     pub imds: &'a Imds,
     /// Its role's credentials.
     pub credentials: &'a RoleCredentials,
+    /// Where AWS's services are.
+    pub endpoints: &'a Endpoints,
     /// Its cluster.
     pub kube: &'a kube::Client,
 }
@@ -42,7 +44,7 @@ pub async fn gather(at: Surroundings<'_>, deadline: Deadline) -> Facts {
         };
         (credentials, api)
     };
-    let sts = sts(&at.kube.cluster().region);
+    let sts = sts(at.endpoints.url("STS", "sts", &at.kube.cluster().region));
     tokio::pin!(way, sts);
     let ((credentials, api), sts) = tokio::select! {
         way = &mut way => {
@@ -131,8 +133,7 @@ async fn connect(
     Err(tried)
 }
 
-async fn sts(region: &str) -> Result<(), String> {
-    let url = endpoint::url("STS", "sts", region);
+async fn sts(url: String) -> Result<(), String> {
     let (host, port) = host_and_port(&url).ok_or_else(|| format!("`{url}` is no URL"))?;
     let deadline = Deadline::within(CONNECT);
     let addresses = resolve(&host, port, deadline).await;
@@ -164,7 +165,14 @@ mod tests {
             proxy: None,
         };
         let kube = kube::Client::new(cluster, credentials.clone()).unwrap();
-        let at = Surroundings { root, imds: &imds, credentials: &credentials, kube: &kube };
+        let endpoints = Endpoints::all_at(server.url());
+        let at = Surroundings {
+            root,
+            imds: &imds,
+            credentials: &credentials,
+            endpoints: &endpoints,
+            kube: &kube,
+        };
         gather(at, Deadline::within(Duration::from_secs(3))).await
     }
 
