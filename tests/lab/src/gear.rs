@@ -1,9 +1,11 @@
-//! The lab's gears: which parts are real. The stand-ins run today; real Kubernetes and machine
-//! nodes take their places behind the same choices.
+//! The lab's gears: which parts are real. The stand-ins run anywhere; real Kubernetes runs where
+//! `make e2e-setup` has got its parts; machine nodes are to take their place behind the same choice.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::kubernetes::real::{Parts, PartsError};
 
 /// What serves the Kubernetes API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -31,24 +33,51 @@ pub enum NodesGear {
     Machine,
 }
 
-/// A gear that this lab does not have.
+/// A gear that cannot be had.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{flag} {gear}` is not built yet: use `{flag} {instead}`, or leave it out")]
-pub struct NotBuilt {
-    flag: &'static str,
-    gear: &'static str,
-    instead: &'static str,
+pub enum GearError {
+    /// It is to come.
+    #[error("`{flag} {gear}` is not built yet: use `{flag} {instead}`, or leave it out")]
+    NotBuilt {
+        /// The option.
+        flag: &'static str,
+        /// Its value.
+        gear: &'static str,
+        /// The value that works.
+        instead: &'static str,
+    },
+    /// Its parts are not on this machine.
+    #[error("`{flag} {gear}` cannot run here: {why}; or use `{flag} {instead}`")]
+    Missing {
+        /// The option.
+        flag: &'static str,
+        /// Its value.
+        gear: &'static str,
+        /// The value that works.
+        instead: &'static str,
+        /// What is missing, and how to get it.
+        why: PartsError,
+    },
 }
 
 impl KubernetesGear {
-    /// The gear that will run.
+    /// The gear that will run. `auto` takes real Kubernetes only together with machine nodes, so
+    /// that a run is either all stand-ins or all real.
     ///
     /// # Errors
-    /// When it is not built yet.
-    pub fn resolve(self) -> Result<Self, NotBuilt> {
-        match self {
-            Self::Auto | Self::Standin => Ok(Self::Standin),
-            Self::Real => Err(NotBuilt { flag: "--kubernetes", gear: "real", instead: "standin" }),
+    /// When the parts of the one asked for are not here.
+    pub fn resolve(self, nodes: NodesGear) -> Result<Self, GearError> {
+        match (self, nodes) {
+            (Self::Standin, _) | (Self::Auto, NodesGear::Auto | NodesGear::Process) => {
+                Ok(Self::Standin)
+            }
+            (Self::Real, _) => Parts::find().map(|_| Self::Real).map_err(|why| {
+                let (flag, gear, instead) = ("--kubernetes", "real", "standin");
+                GearError::Missing { flag, gear, instead, why }
+            }),
+            (Self::Auto, NodesGear::Machine) => {
+                Ok(Parts::find().map_or(Self::Standin, |_| Self::Real))
+            }
         }
     }
 }
@@ -58,10 +87,12 @@ impl NodesGear {
     ///
     /// # Errors
     /// When it is not built yet.
-    pub fn resolve(self) -> Result<Self, NotBuilt> {
+    pub fn resolve(self) -> Result<Self, GearError> {
         match self {
             Self::Auto | Self::Process => Ok(Self::Process),
-            Self::Machine => Err(NotBuilt { flag: "--nodes", gear: "machine", instead: "process" }),
+            Self::Machine => {
+                Err(GearError::NotBuilt { flag: "--nodes", gear: "machine", instead: "process" })
+            }
         }
     }
 }
@@ -72,10 +103,18 @@ mod tests {
 
     #[test]
     fn auto_takes_what_there_is_and_the_rest_is_refused_by_name() {
-        assert_eq!(KubernetesGear::Auto.resolve(), Ok(KubernetesGear::Standin));
+        let process = NodesGear::Process;
+        assert_eq!(KubernetesGear::Auto.resolve(process), Ok(KubernetesGear::Standin));
+        assert_eq!(KubernetesGear::Standin.resolve(process), Ok(KubernetesGear::Standin));
         assert_eq!(NodesGear::Auto.resolve(), Ok(NodesGear::Process));
-        let error = KubernetesGear::Real.resolve().unwrap_err().to_string();
-        assert!(error.contains("--kubernetes real") && error.contains("standin"), "{error}");
         assert!(NodesGear::Machine.resolve().is_err());
+        // With or without the parts: real, or a refusal that says what is missing and what works.
+        match KubernetesGear::Real.resolve(process) {
+            Ok(gear) => assert_eq!(gear, KubernetesGear::Real),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("make e2e-setup") && text.contains("standin"), "{text}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! end them by pid. A pid alone names nobody for long, so it always goes with its start time.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,8 @@ pub fn zombies_of(parent: i32) -> Vec<i32> {
 }
 
 /// Processes that belong to the lab in `dir`, even when its supervisor has been killed: those that
-/// work below its nodes with a node's IMDS in their environment, and its emulator.
+/// work below its nodes with a node's IMDS in their environment, its emulator, and its real
+/// control plane.
 ///
 /// A shell that somebody opened below the directory has no such environment and is left alone.
 #[must_use]
@@ -113,7 +115,10 @@ pub fn of_lab(dir: &Path) -> Vec<ProcessId> {
     all()
         .into_iter()
         .filter(|(id, stat)| {
-            stat.state != 'Z' && (is_node_process(id.pid, &nodes) || is_emulator(id.pid, dir))
+            stat.state != 'Z'
+                && (is_node_process(id.pid, &nodes)
+                    || is_emulator(id.pid, dir)
+                    || is_control_plane(id.pid, dir))
         })
         .map(|(id, _)| id)
         .collect()
@@ -147,6 +152,19 @@ fn is_emulator(pid: i32, dir: &Path) -> bool {
     raw.windows(EMULATOR_MODULE.len()).any(|w| w == EMULATOR_MODULE.as_bytes())
         && arguments.any(|a| a == dir.as_os_str().as_encoded_bytes())
 }
+
+/// A program of the real control plane that works below the lab's directory.
+fn is_control_plane(pid: i32, dir: &Path) -> bool {
+    let Ok(directory) = fs::read_link(format!("/proc/{pid}/cwd")) else { return false };
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = raw.split(|b| *b == 0).next().unwrap_or_default();
+    let name = Path::new(std::ffi::OsStr::from_bytes(program)).file_name();
+    directory.starts_with(dir.join("kubernetes"))
+        && CONTROL_PLANE.iter().any(|program| name == Some(program.as_ref()))
+}
+
+const CONTROL_PLANE: [&str; 4] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 const EMULATOR_MODULE: &str = "rollcall_emulator";
 

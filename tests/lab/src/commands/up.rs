@@ -19,9 +19,10 @@ use crate::supervisor::{Options, Phase, Record};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(up: Up) -> anyhow::Result<ExitCode> {
-    let (kubernetes, nodes) = match (up.kubernetes.resolve(), up.nodes.resolve()) {
-        (Ok(kubernetes), Ok(nodes)) => (kubernetes, nodes),
-        (Err(error), _) | (_, Err(error)) => {
+    let gears = up.nodes.resolve().and_then(|nodes| Ok((up.kubernetes.resolve(nodes)?, nodes)));
+    let (kubernetes, nodes) = match gears {
+        Ok(gears) => gears,
+        Err(error) => {
             output::progress(&format!("error: {error}"));
             return Ok(ExitCode::Usage);
         }

@@ -1,11 +1,12 @@
 //! The lab's Kubernetes: a control plane behind one seam, and the kubelet that runs on process nodes.
 //!
-//! [`ControlPlane`] is what the rest of the lab knows. Today it has one form, [`standin`], an API
-//! server double that answers as EKS does for what Rollcall uses; the real kube-apiserver is to
-//! take its place behind the same calls. [`kubelet_standin`] is the double of kubelet and of what
+//! [`ControlPlane`] is what the rest of the lab knows. It has two forms: [`standin`], an API server
+//! double that answers as EKS does for what Rollcall uses, and [`real`], the real kube-apiserver
+//! with its controllers behind the same calls. [`kubelet_standin`] is the double of kubelet and of what
 //! kubelet would run (VPC CNI daemon, kube-proxy, device plugin).
 
 pub mod kubelet_standin;
+pub mod real;
 pub mod standin;
 
 /// A Node object, as far as the lab's supervisor needs it.
@@ -24,6 +25,8 @@ pub struct NodeView {
 pub enum ControlPlane {
     /// The API server stand-in, inside this process.
     Standin(standin::Handle),
+    /// kube-apiserver and its controllers, as children of this process.
+    Real(real::Handle),
 }
 
 impl ControlPlane {
@@ -32,6 +35,7 @@ impl ControlPlane {
     pub fn endpoint(&self) -> &str {
         match self {
             Self::Standin(handle) => handle.endpoint(),
+            Self::Real(handle) => handle.endpoint(),
         }
     }
 
@@ -40,6 +44,7 @@ impl ControlPlane {
     pub fn ca_pem(&self) -> &str {
         match self {
             Self::Standin(handle) => handle.ca_pem(),
+            Self::Real(handle) => handle.ca_pem(),
         }
     }
 
@@ -48,6 +53,7 @@ impl ControlPlane {
     pub const fn description(&self) -> &'static str {
         match self {
             Self::Standin(_) => "stand-in (API server, controllers)",
+            Self::Real(_) => "real (etcd, kube-apiserver, controller-manager, scheduler)",
         }
     }
 
@@ -56,6 +62,7 @@ impl ControlPlane {
     pub fn nodes(&self) -> Vec<NodeView> {
         match self {
             Self::Standin(handle) => handle.nodes(),
+            Self::Real(handle) => handle.nodes(),
         }
     }
 
@@ -64,6 +71,7 @@ impl ControlPlane {
     pub fn available(&self, namespace: &str, deployment: &str) -> u32 {
         match self {
             Self::Standin(handle) => handle.available(namespace, deployment),
+            Self::Real(handle) => handle.available(namespace, deployment),
         }
     }
 
@@ -71,6 +79,7 @@ impl ControlPlane {
     pub fn set_reachable(&self, reachable: bool) {
         match self {
             Self::Standin(handle) => handle.set_reachable(reachable),
+            Self::Real(handle) => handle.set_reachable(reachable),
         }
     }
 
@@ -78,6 +87,7 @@ impl ControlPlane {
     pub fn cut_off(&self, instance_id: &str, cut: bool) {
         match self {
             Self::Standin(handle) => handle.cut_off(instance_id, cut),
+            Self::Real(handle) => handle.cut_off(instance_id, cut),
         }
     }
 
@@ -85,6 +95,7 @@ impl ControlPlane {
     pub async fn stop(&self) {
         match self {
             Self::Standin(handle) => handle.stop().await,
+            Self::Real(handle) => handle.stop().await,
         }
     }
 }

@@ -165,7 +165,15 @@ impl Record {
                 "kubernetes",
                 Component {
                     endpoint: Some(self.kubernetes.clone()),
-                    ..part("stand-in", "API server and controllers")
+                    ..match self.options.kubernetes {
+                        KubernetesGear::Real => part(
+                            "real",
+                            "etcd, kube-apiserver, controller-manager, scheduler; doubles of EKS's webhook and cloud controller",
+                        ),
+                        KubernetesGear::Auto | KubernetesGear::Standin => {
+                            part("stand-in", "API server and controllers")
+                        }
+                    }
                 },
             ),
             ("nodes", part("stand-in", "process nodes: files and processes, no machine")),

@@ -19,11 +19,13 @@ use super::record::{Options, Phase, Record};
 use crate::aws::Emulator;
 use crate::directory::{DirectoryError, LabDirectory, link_or_copy, write_atomically};
 use crate::faults::effects::World;
+use crate::gear::KubernetesGear;
 use crate::instances::image::Programs;
 use crate::instances::loopback::{Addresses, AddressesExhausted};
 use crate::instances::node::Surroundings;
 use crate::instances::runner::{Runner, Watching};
 use crate::kubernetes::ControlPlane;
+use crate::kubernetes::real::{self, Parts, RealConfig};
 use crate::kubernetes::standin::{self, StandinConfig};
 use crate::processes::{self, ProcessId, own_program};
 
@@ -46,7 +48,7 @@ pub enum SupervisorError {
     #[error(transparent)]
     Emulator(#[from] StartError),
     /// Kubernetes.
-    #[error("the Kubernetes stand-in did not come up")]
+    #[error("Kubernetes did not come up")]
     Kubernetes(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The operating system.
     #[error("could not {0}")]
@@ -214,17 +216,27 @@ async fn start_world(
     directory: &LabDirectory,
     options: &Options,
 ) -> Result<(emulator::Process, Emulator, ControlPlane), SupervisorError> {
-    let boxed = |e: standin::StandinError| SupervisorError::Kubernetes(Box::new(e));
-    let config = StandinConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        dir: directory.kubernetes(),
-        region: "us-east-1".into(),
-    };
-    let bound = standin::bind(config).await.map_err(boxed)?;
+    let listen = ([127, 0, 0, 1], 0).into();
+    let (dir, region) = (directory.kubernetes(), "us-east-1".to_owned());
+    if options.kubernetes == KubernetesGear::Real {
+        let parts = Parts::find().map_err(kubernetes_failed)?;
+        let config = RealConfig { listen, dir, region, parts };
+        let bound = real::bind(config).await.map_err(kubernetes_failed)?;
+        let (process, emulator) =
+            emulator::start(directory, options, bound.endpoint(), bound.ca_path()).await?;
+        let handle = bound.serve(emulator.endpoint()).await.map_err(kubernetes_failed)?;
+        return Ok((process, emulator, ControlPlane::Real(handle)));
+    }
+    let config = StandinConfig { listen, dir, region };
+    let bound = standin::bind(config).await.map_err(kubernetes_failed)?;
     let (process, emulator) =
         emulator::start(directory, options, bound.endpoint(), bound.ca_path()).await?;
-    let handle = bound.serve(emulator.endpoint().to_owned()).await.map_err(boxed)?;
+    let handle = bound.serve(emulator.endpoint()).await.map_err(kubernetes_failed)?;
     Ok((process, emulator, ControlPlane::Standin(handle)))
+}
+
+fn kubernetes_failed(error: impl std::error::Error + Send + Sync + 'static) -> SupervisorError {
+    SupervisorError::Kubernetes(Box::new(error))
 }
 
 /// The lab binary and the driver library, beside the nodes so that they can be linked into them,

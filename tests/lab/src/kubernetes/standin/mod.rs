@@ -14,7 +14,7 @@
 //! graceful deletion.
 
 mod admission;
-mod authn;
+pub(super) mod authn;
 mod authz;
 mod discovery;
 mod listener;
@@ -36,7 +36,7 @@ mod token;
 mod validation;
 mod watching;
 mod workloads;
-mod world;
+pub(super) mod world;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
