@@ -2,4 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
+mod architecture;
+mod lives;
 mod operate_page;
+mod refusals;
