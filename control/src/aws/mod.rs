@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod eks;
 pub mod error;
+pub mod partition;
 
 pub use clients::Clients;
 pub use error::{Attempted, AwsError};

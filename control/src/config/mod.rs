@@ -1,11 +1,28 @@
-//! The fleet file: as typed, then as meant; all problems at once, with paths.
+//! The fleet file: as typed ([`raw`]), then as meant ([`spec`]); all problems at once, with paths.
+//!
+//! [`schema`] declares the shape and takes out what does not fit it; [`resolve`] judges the rest.
 
+pub mod cidr;
+mod pool;
 pub mod problem;
+pub mod raw;
+pub mod resolve;
+pub mod schema;
+pub mod spec;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::Path;
 
 use contract::ExitCode;
+use serde_yaml::Value;
 
 use crate::failure::Advice;
 use problem::Problem;
+use raw::RawFleet;
+pub use spec::FleetSpec;
 
 /// A fleet file that cannot be used. Nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +46,17 @@ pub enum ConfigError {
         source: serde_yaml::Error,
     },
     /// The file is YAML, but not a fleet.
-    #[error("the fleet file `{path}` has {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" })]
+    #[error("the fleet file `{path}` has {}", count(problems.len()))]
     Problems {
         /// Path of the file.
         path: String,
-        /// All of them, in the file's order.
+        /// All of them.
         problems: Vec<Problem>,
     },
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "1 problem".into() } else { format!("{problems} problems") }
 }
 
 impl Advice for ConfigError {
@@ -43,11 +64,51 @@ impl Advice for ConfigError {
         match self {
             Self::Read { .. } => Some("name the fleet file with `-f`, or `-f -` for stdin".into()),
             Self::Parse { .. } => None,
-            Self::Problems { .. } => Some("correct them all; nothing was touched".into()),
+            Self::Problems { .. } => Some("nothing was touched; correct the file and go on".into()),
         }
     }
 
     fn exit_code(&self) -> ExitCode {
         ExitCode::PreflightBlocked
+    }
+}
+
+/// Reads a fleet file; `-` is stdin.
+///
+/// # Errors
+/// [`ConfigError`], with every problem of the file at once.
+pub fn load(path: &Path) -> Result<FleetSpec, ConfigError> {
+    let name = path.display().to_string();
+    let text = if name == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+    parse(&text, &name)
+}
+
+/// Reads a fleet file's text; `path` is for messages.
+///
+/// # Errors
+/// [`ConfigError`], with every problem of the text at once.
+pub fn parse(text: &str, path: &str) -> Result<FleetSpec, ConfigError> {
+    let value: Value = serde_yaml::from_str(text)
+        .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
+    let mut problems = Vec::new();
+    let sound = match schema::check(value, &schema::FLEET, "", &mut problems) {
+        Some(sound) => sound,
+        None => {
+            // The document itself is no mapping: there is no path to name.
+            problems.iter_mut().for_each(|problem| problem.path = "(document)".into());
+            return Err(ConfigError::Problems { path: path.into(), problems });
+        }
+    };
+    let raw: RawFleet = serde_yaml::from_value(sound)
+        .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
+    match resolve::resolve(&raw, &mut problems) {
+        Some(spec) if problems.is_empty() => Ok(spec),
+        _ => Err(ConfigError::Problems { path: path.into(), problems }),
     }
 }

@@ -1,0 +1,78 @@
+//! The fleet file as typed, after [`crate::config::schema`] has taken out what has the wrong shape:
+//! everything may be absent here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The fleet file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RawFleet {
+    pub(crate) api_version: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) kubernetes: Option<String>,
+    pub(crate) agent: Option<RawAgent>,
+    pub(crate) network: Option<RawNetwork>,
+    pub(crate) tags: Option<BTreeMap<String, String>>,
+    pub(crate) pools: Option<Vec<RawPool>>,
+}
+
+/// Where the agent comes from: exactly one of the three ways.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawAgent {
+    pub(crate) baked: Option<bool>,
+    pub(crate) publish: Option<bool>,
+    pub(crate) url: Option<String>,
+    pub(crate) sha256: Option<String>,
+}
+
+/// The network.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawNetwork {
+    pub(crate) cidr: Option<String>,
+    pub(crate) zones: Option<u64>,
+    pub(crate) nat: Option<String>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RawPool {
+    pub(crate) name: Option<String>,
+    pub(crate) class: Option<String>,
+    pub(crate) instance_type: Option<String>,
+    pub(crate) size: Option<RawSize>,
+    #[serde(rename = "volumeGiB")]
+    pub(crate) volume_gib: Option<u64>,
+    pub(crate) image: Option<String>,
+    pub(crate) device_plugin: Option<String>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) taints: Option<Vec<RawTaint>>,
+    pub(crate) tags: Option<BTreeMap<String, String>>,
+    pub(crate) capacity: Option<String>,
+    pub(crate) replace_failed: Option<u64>,
+    pub(crate) quorum: Option<u64>,
+}
+
+/// The size of a pool.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawSize {
+    pub(crate) min: Option<u64>,
+    pub(crate) desired: Option<u64>,
+    pub(crate) max: Option<u64>,
+}
+
+/// A taint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawTaint {
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) effect: Option<String>,
+}

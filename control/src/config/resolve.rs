@@ -1,0 +1,235 @@
+//! From what was typed to what is meant: defaults, and every rule that a value's shape alone does
+//! not tell. Pure; all problems at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::cidr::Cidr;
+use crate::config::pool;
+use crate::config::problem::Problem;
+use crate::config::raw::{RawAgent, RawFleet, RawNetwork};
+use crate::config::spec::{AgentSource, FleetSpec, Nat, NetworkSpec, PoolClass, PoolSpec};
+
+/// The only version of the format.
+pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
+/// The only kind.
+pub const KIND: &str = "Fleet";
+/// The longest fleet name: what leaves room for pool names in every AWS name made from it.
+pub const FLEET_NAME_MAX: usize = 32;
+
+const CIDR: &str = "10.0.0.0/16";
+const ZONES: u64 = 2;
+
+/// Collects problems under their paths.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Judge {
+    pub(crate) fn say(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::new(path, message));
+    }
+}
+
+/// What is meant, or none when anything of it cannot be.
+pub fn resolve(raw: &RawFleet, problems: &mut Vec<Problem>) -> Option<FleetSpec> {
+    let mut judge = Judge::default();
+    constant(&mut judge, "apiVersion", raw.api_version.as_deref(), API_VERSION);
+    constant(&mut judge, "kind", raw.kind.as_deref(), KIND);
+    if let Some(name) = &raw.name {
+        check_name(&mut judge, "name", name, FLEET_NAME_MAX);
+    }
+    if let Some(region) = &raw.region {
+        check_region(&mut judge, region);
+    }
+    if let Some(version) = &raw.kubernetes {
+        check_version(&mut judge, version);
+    }
+    let agent = raw.agent.as_ref().and_then(|raw| agent(&mut judge, raw));
+    let network = network(&mut judge, raw.network.clone().unwrap_or_default());
+    let tags = raw.tags.clone().unwrap_or_default();
+    check_tags(&mut judge, "tags", &tags);
+    let pools = pools(&mut judge, raw);
+    problems.append(&mut judge.problems);
+    Some(FleetSpec {
+        name: raw.name.clone()?,
+        region: raw.region.clone(),
+        kubernetes: raw.kubernetes.clone()?,
+        agent: agent?,
+        network: network?,
+        tags,
+        pools: pools?,
+    })
+}
+
+fn constant(judge: &mut Judge, path: &str, value: Option<&str>, wanted: &str) {
+    if let Some(value) = value.filter(|value| *value != wanted) {
+        judge.say(path, format!("is `{value}`, must be `{wanted}`"));
+    }
+}
+
+/// Names become parts of AWS names, tags and parameter paths: lower-case letters, digits, hyphens.
+pub(crate) fn check_name(judge: &mut Judge, path: &str, name: &str, max: usize) {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > max {
+        judge.say(path, format!("must have 1 to {max} characters, has {}", name.chars().count()));
+    } else if !name.chars().all(legal)
+        || !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || name.ends_with('-')
+    {
+        let rule = "must be lower-case letters, digits and hyphens, and begin with a letter";
+        judge.say(path, format!("`{name}` {rule}"));
+    }
+}
+
+fn check_region(judge: &mut Judge, region: &str) {
+    let parts: Vec<&str> = region.split('-').collect();
+    let numbered =
+        parts.last().is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()));
+    if parts.len() < 3
+        || !numbered
+        || !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    {
+        judge.say("region", format!("`{region}` is not of the form `us-east-1`"));
+    } else if crate::aws::partition::of_region(region).is_none() {
+        judge.say("region", format!("`{region}` lies in no AWS partition known here"));
+    }
+}
+
+/// AL2023 and nodeadm exist from 1.28 on; the agent relies on what nodeadm does since.
+fn check_version(judge: &mut Judge, version: &str) {
+    let minor = version.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok());
+    match minor {
+        Some(28..) => {}
+        Some(_) => judge.say("kubernetes", format!("`{version}` is too old: 1.28 or later")),
+        None => judge.say("kubernetes", format!("`{version}` is not of the form `1.34`")),
+    }
+}
+
+fn agent(judge: &mut Judge, raw: &RawAgent) -> Option<AgentSource> {
+    let ways = [raw.baked == Some(true), raw.publish == Some(true), raw.url.is_some()];
+    match ways {
+        [true, false, false] => no_stray_checksum(judge, raw, AgentSource::Baked),
+        [false, true, false] => no_stray_checksum(judge, raw, AgentSource::Published),
+        [false, false, true] => fetched(judge, raw),
+        _ => {
+            judge.say(
+                "agent",
+                "must say one of `baked: true`, `publish: true`, or `url` with `sha256`",
+            );
+            None
+        }
+    }
+}
+
+fn no_stray_checksum(
+    judge: &mut Judge,
+    raw: &RawAgent,
+    source: AgentSource,
+) -> Option<AgentSource> {
+    if raw.sha256.is_some() {
+        judge.say("agent.sha256", "goes with `agent.url` alone");
+        return None;
+    }
+    Some(source)
+}
+
+fn fetched(judge: &mut Judge, raw: &RawAgent) -> Option<AgentSource> {
+    let url = raw.url.clone()?;
+    // Plain http would put an unauthenticated program on every node; the checksum alone does not
+    // help whoever can also change the fleet file's source.
+    if !["https://", "s3://"].iter().any(|scheme| url.starts_with(scheme)) {
+        judge.say("agent.url", format!("`{url}` must begin with `https://` or `s3://`"));
+    }
+    if !url.chars().all(|c| c.is_ascii_graphic() && !"'\"\\`$".contains(c)) {
+        judge.say("agent.url", "holds characters that a URL must escape");
+    }
+    let Some(sha256) = raw.sha256.clone() else {
+        judge.say("agent.sha256", "is missing: `agent.url` is nothing without its checksum");
+        return None;
+    };
+    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if sha256.len() != 64 || !sha256.chars().all(hex) {
+        judge.say("agent.sha256", "must be 64 lower-case hexadecimal digits");
+    }
+    Some(AgentSource::Fetched { url, sha256 })
+}
+
+fn network(judge: &mut Judge, raw: RawNetwork) -> Option<NetworkSpec> {
+    let zones = raw.zones.unwrap_or(ZONES);
+    if !(2..=6).contains(&zones) {
+        judge.say("network.zones", format!("must be 2 to 6 (EKS needs two), is {zones}"));
+    }
+    let nat = match raw.nat.as_deref() {
+        Some("per-zone") => Nat::PerZone,
+        _ => Nat::One,
+    };
+    let cidr = cidr(judge, raw.cidr.as_deref().unwrap_or(CIDR))?;
+    Some(NetworkSpec { cidr, zones: usize::try_from(zones).ok()?, nat })
+}
+
+fn cidr(judge: &mut Judge, text: &str) -> Option<Cidr> {
+    let cidr = match text.parse::<Cidr>() {
+        Ok(cidr) => cidr,
+        Err(error) => {
+            judge.say("network.cidr", format!("`{text}` {error}"));
+            return None;
+        }
+    };
+    // AWS takes /16 to /28; below /20 the subnets would hold no fleet.
+    if !(16..=20).contains(&cidr.prefix()) {
+        judge.say("network.cidr", format!("`{text}` must have a prefix of 16 to 20"));
+    }
+    if !cidr.is_private() {
+        judge.say("network.cidr", format!("`{text}` is no private network (RFC 1918)"));
+    }
+    Some(cidr)
+}
+
+/// AWS's limits for tags, and what the products keep for themselves.
+pub(crate) fn check_tags(judge: &mut Judge, path: &str, tags: &BTreeMap<String, String>) {
+    if tags.len() > 40 {
+        judge.say(path, format!("has {} tags; AWS takes 50, and some are ours: 40", tags.len()));
+    }
+    for (key, value) in tags {
+        let at = format!("{path}.{key}");
+        let reserved = ["aws:", "rollcall:", "eks:", "kubernetes.io/"];
+        if let Some(prefix) = reserved.iter().find(|prefix| key.starts_with(**prefix)) {
+            judge.say(&at, format!("`{prefix}` is reserved"));
+        } else if key == "Name" {
+            judge.say(&at, "is set by `control`");
+        }
+        let legal = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+        if key.is_empty() || key.chars().count() > 128 || !key.chars().all(legal) {
+            judge.say(&at, "the key must be 1 to 128 letters, digits, spaces and `_.:/=+-@`");
+        }
+        if value.chars().count() > 256 || !value.chars().all(legal) {
+            judge.say(&at, "the value must be at most 256 letters, digits, spaces and `_.:/=+-@`");
+        }
+    }
+}
+
+fn pools(judge: &mut Judge, raw: &RawFleet) -> Option<Vec<PoolSpec>> {
+    let raw = raw.pools.as_ref()?;
+    let mut names = BTreeSet::new();
+    for (index, pool) in raw.iter().enumerate() {
+        let Some(name) = &pool.name else { continue };
+        if !names.insert(name.clone()) {
+            judge.say(format!("pools[{index}].name"), format!("`{name}` is taken by another pool"));
+        }
+    }
+    let unclear = raw.iter().any(|pool| pool.class.is_none());
+    if !unclear && !raw.iter().any(|pool| pool.class.as_deref() == Some(PoolClass::System.label()))
+    {
+        judge.say(
+            "pools",
+            "needs one pool of class `system`: CoreDNS cannot run on tainted GPU nodes",
+        );
+    }
+    let pools: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(index, raw)| pool::resolve(judge, &format!("pools[{index}]"), raw))
+        .collect();
+    pools.into_iter().collect()
+}
