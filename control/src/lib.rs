@@ -13,6 +13,8 @@ pub mod commands;
 pub mod config;
 pub mod stack;
 
+pub mod diagnose;
+
 pub mod launch;
 pub mod layers;
 pub mod user_data;

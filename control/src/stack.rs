@@ -1,4 +1,21 @@
 //! The fleet's layers in order: the one place that owns order, meaning, needs and gives.
+//!
+//! [`driver`] walks them: observe → plan → apply → gate, and backwards for `down`. What a layer does
+//! stands in [`crate::layers`]; what passes between them is [`world::Given`].
+
+pub mod driver;
+pub mod error;
+pub mod gate;
+pub mod interrupt;
+pub mod plan;
+pub mod report;
+pub mod world;
+
+pub use error::StackError;
+pub use gate::Gate;
+pub use interrupt::Interrupt;
+pub use plan::{Action, Applied, Step, Storey};
+pub use world::{Given, Inputs, Scope, World};
 
 use std::fmt;
 
@@ -43,12 +60,38 @@ impl Layer {
         }
     }
 
+    /// What the layer needs of those below, in one line.
+    #[must_use]
+    pub const fn needs(self) -> &'static str {
+        match self {
+            Self::Network => "nothing",
+            Self::Identity => "nothing; the account's id",
+            Self::Cluster => "subnets, the cluster's role",
+            Self::Addons => "an ACTIVE cluster",
+            Self::System => "the CNI's add-on, the node role, private subnets",
+            Self::Gpu => "CoreDNS on system nodes, the node role, private subnets",
+        }
+    }
+
+    /// What the layer gives to those above, in one line.
+    #[must_use]
+    pub const fn gives(self) -> &'static str {
+        match self {
+            Self::Network => "VPC, public and private subnets",
+            Self::Identity => "role ARNs, the agent's place",
+            Self::Cluster => "endpoint, CA, service CIDR, security group",
+            Self::Addons => "networking for nodes that register",
+            Self::System => "a place for system pods",
+            Self::Gpu => "proven GPU workers",
+        }
+    }
+
     /// What the layer's gate proves, checked live and never remembered.
     #[must_use]
     pub const fn proves(self) -> &'static str {
         match self {
             Self::Network => "NAT available, default routes, free addresses for the asked size",
-            Self::Identity => "roles visible in three consecutive reads",
+            Self::Identity => "roles and the agent visible in three consecutive reads",
             Self::Cluster => "ACTIVE, TLS with its CA, an authenticated and authorised call",
             Self::Addons => "add-ons ACTIVE",
             Self::System => "nodes Ready, aws-node and kube-proxy on them, CoreDNS available",

@@ -3,10 +3,13 @@
 //! Endpoints, region and credentials come from the SDK's standard variables and files, and from
 //! nowhere else. Pollers are our own ([`poll`]): the generated waiters start at 30 s.
 
+pub mod adopt;
 pub mod clients;
+pub mod ec2;
 pub mod eks;
 pub mod error;
 pub mod partition;
+pub mod poll;
 
 pub use clients::Clients;
 pub use error::{Attempted, AwsError};

@@ -1,15 +1,103 @@
-//! `control down`: takes the fleet down.
+//! `control down`: takes the fleet away, top down, and counts what is left.
 
 use contract::ExitCode;
 
-use crate::cli::DownArgs;
-use crate::commands::Context;
-use crate::failure::Stated;
+use crate::cli::{DownArgs, Format};
+use crate::commands::{Context, fleet, session};
+use crate::output::Style;
+use crate::output::progress::Progress;
+use crate::stack::StackError;
+use crate::stack::driver::{self, Walk};
+use crate::stack::report::DownReport;
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Not built yet.
-pub async fn run(_args: &DownArgs, _context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    Err(Stated::new(ExitCode::Error, "`down` is not built yet").into())
+/// When the fleet cannot be found, or a step failed.
+pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+    session::must_be_able_to_ask(args.yes, "down", context)?;
+    let printer = context.printer;
+    let found = fleet::find(&args.fleet, context.global).await?;
+    let Some(name) = found.name.clone() else {
+        let region = &found.clients.region;
+        return finish(args, context, &nothing(), &format!("Nothing is owned in {region}."));
+    };
+    let progress = Progress::new(printer.note_style(), printer.draws_progress());
+    let world = session::world(found.clients, &name, progress.clone()).await?;
+    if !args.yes && !printer.confirm(&format!("Remove the fleet `{name}` and all its nodes?")) {
+        printer.note("Nothing was touched.");
+        return Ok(ExitCode::Success);
+    }
+    let Walk { report, stopped } = driver::down(&world).await;
+    progress.clear();
+    let resume = format!("control down --fleet {name}");
+    let code = finish(args, context, &report, &text(&report, &resume, printer.note_style()))?;
+    match stopped {
+        None => Ok(code),
+        Some(StackError::Interrupted) => Ok(ExitCode::Interrupted),
+        Some(error) => {
+            Err(anyhow::Error::new(error).context(format!("`{resume}` goes on from here")))
+        }
+    }
+}
+
+fn nothing() -> DownReport {
+    DownReport {
+        fleet: None,
+        layers: Vec::new(),
+        deleted: 0,
+        leftovers: 0,
+        left: Vec::new(),
+        seconds: 0.0,
+    }
+}
+
+fn finish(
+    args: &DownArgs,
+    context: &Context<'_>,
+    report: &DownReport,
+    said: &str,
+) -> anyhow::Result<ExitCode> {
+    match args.output.output {
+        Format::Table => context.printer.note(said),
+        format => context.printer.data(format, report, |_, _| String::new())?,
+    }
+    Ok(if report.leftovers == 0 { ExitCode::Success } else { ExitCode::LeftoversRemain })
+}
+
+/// The end, as a person reads it.
+#[must_use]
+pub fn text(report: &DownReport, resume: &str, style: Style) -> String {
+    let fleet = report.fleet.as_deref().unwrap_or("the fleet");
+    let (deleted, took) = (report.deleted, style.dim(format!("{:.0} s", report.seconds)));
+    if report.leftovers == 0 {
+        let gone = style.green("Gone");
+        return format!("\n{gone}: {fleet}, {deleted} resources removed, 0 left  {took}\n");
+    }
+    let mut out = format!(
+        "\n{}: {fleet}, {deleted} resources removed, {} still owned  {took}\n",
+        style.red("Not gone"),
+        report.leftovers
+    );
+    for left in &report.left {
+        out.push_str(&format!("    {} {}\n", left.kind, left.id));
+    }
+    out.push_str(&format!("To go on: {resume}\n"));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::report::Left;
+
+    #[test]
+    fn what_is_left_is_listed() {
+        let mut report = DownReport { fleet: Some("prod".into()), deleted: 7, ..nothing() };
+        assert!(text(&report, "", Style::PLAIN).contains("Gone: prod, 7 resources removed, 0 left"));
+        report.left = vec![Left { kind: "vpc".into(), id: "vpc-1".into() }];
+        report.leftovers = 1;
+        let said = text(&report, "control down --fleet prod", Style::PLAIN);
+        assert!(said.contains("vpc vpc-1") && said.contains("control down --fleet prod"), "{said}");
+    }
 }

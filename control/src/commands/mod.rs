@@ -7,6 +7,7 @@ pub mod facts;
 pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
+mod session;
 pub mod status;
 pub mod token;
 pub mod up;

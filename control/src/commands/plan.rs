@@ -1,15 +1,202 @@
-//! `control plan`: shows what `up` would do.
+//! `control plan`: what `up` would do now, and why.
 
 use contract::ExitCode;
+use serde::Serialize;
 
 use crate::cli::PlanArgs;
-use crate::commands::Context;
-use crate::failure::Stated;
+use crate::commands::{Context, session};
+use crate::output::Style;
+use crate::output::progress::Progress;
+use crate::output::text::shorten;
+use crate::stack::driver::{self, PlannedLayer, PlannedStep};
+use crate::stack::{Action, Layer};
+
+/// Width of a layer's column.
+const LAYER_WIDTH: usize = 10;
+/// Width of a row's text behind the layer's column, on 80 columns.
+const ROW_WIDTH: usize = 66;
+
+/// A plan as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Name of the fleet.
+    pub fleet: String,
+    /// Layer by layer.
+    pub layers: Vec<PlannedLayer>,
+    /// Resources that would be made.
+    pub add: usize,
+    /// Resources that would be changed in place.
+    pub change: usize,
+    /// Resources that would be replaced.
+    pub replace: usize,
+    /// Resources that would be removed.
+    pub destroy: usize,
+}
+
+impl Plan {
+    /// Counts the steps.
+    #[must_use]
+    pub fn of(fleet: &str, layers: Vec<PlannedLayer>) -> Self {
+        let count = |action: Action| {
+            layers.iter().flat_map(|l| &l.steps).filter(|step| step.action == action).count()
+        };
+        Self {
+            fleet: fleet.to_owned(),
+            add: count(Action::Add),
+            change: count(Action::Change),
+            replace: count(Action::Replace),
+            destroy: count(Action::Destroy),
+            layers,
+        }
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.add + self.change + self.replace + self.destroy == 0
+    }
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Not built yet.
-pub async fn run(_args: &PlanArgs, _context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    Err(Stated::new(ExitCode::Error, "`plan` is not built yet").into())
+/// The fleet file's problems, or what could not be read.
+pub async fn run(args: &PlanArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+    let spec = session::spec(&args.file)?;
+    let clients = session::clients(&spec, context).await?;
+    let world = session::world(clients, &spec.name, Progress::silent()).await?;
+    let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
+    let layers = driver::plan(&world, inputs).await?;
+    let plan = Plan::of(&world.scope.fleet, layers);
+    context.printer.data(args.output.output, &plan, text)?;
+    Ok(match args.detailed_exitcode && !plan.is_empty() {
+        true => ExitCode::ChangesPending,
+        false => ExitCode::Success,
+    })
+}
+
+/// The plan as a person reads it.
+#[must_use]
+pub fn text(plan: &Plan, style: Style) -> String {
+    let mut out = String::new();
+    for layer in &plan.layers {
+        let mut rows = rows(&layer.steps, style).into_iter();
+        let first = rows.next().unwrap_or_else(|| style.dim("as asked"));
+        out.push_str(&line(Some(layer.layer), &first, style));
+        for row in rows {
+            out.push_str(&line(None, &row, style));
+        }
+    }
+    let Plan { add, change, replace, destroy, .. } = plan;
+    let totals = format!("{add} add, {change} change, {replace} replace, {destroy} destroy");
+    match plan.is_empty() {
+        true => out.push_str(&format!("\nNothing to do: {} is as asked.\n", plan.fleet)),
+        false => out.push_str(&format!("\nPlan for {}: {}\n", plan.fleet, style.bold(totals))),
+    }
+    out
+}
+
+fn line(layer: Option<Layer>, row: &str, style: Style) -> String {
+    let name = layer.map_or_else(String::new, |layer| layer.label().to_owned());
+    format!("  {} {row}\n", style.bold(format!("{name:LAYER_WIDTH$}")))
+}
+
+/// Additions of one kind share a row; everything else stands alone with its reason.
+fn rows(steps: &[PlannedStep], style: Style) -> Vec<String> {
+    let mut rows = Vec::new();
+    for group in steps.chunk_by(|a, b| a.action == b.action && a.resource == b.resource) {
+        let (action, resource) = (group[0].action, group[0].resource);
+        if action == Action::Add {
+            rows.push(addition(resource, group, style));
+        } else {
+            rows.extend(group.iter().map(|step| {
+                let what = format!("{resource} {}", step.name);
+                format!("{} {what}  {}", mark(action, style), style.dim(&step.why))
+            }));
+        }
+    }
+    rows
+}
+
+fn addition(resource: &str, steps: &[PlannedStep], style: Style) -> String {
+    let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+    let what = match steps.len() {
+        1 => resource.to_owned(),
+        many => format!("{many} {}", plural(resource)),
+    };
+    let known = steps.iter().find_map(|step| step.why.find("(known after").map(|at| &step.why[at..]));
+    let mut text = shorten(&format!("{what} {}", names.join(", ")), ROW_WIDTH);
+    if let Some(known) = known {
+        text = format!("{text}  {}", style.dim(known));
+    }
+    format!("{} {text}", mark(Action::Add, style))
+}
+
+fn plural(word: &str) -> String {
+    match word.strip_suffix('s') {
+        Some(stem) if word.ends_with("ss") => format!("{stem}ses"),
+        Some(_) => word.to_owned(),
+        None => format!("{word}s"),
+    }
+}
+
+fn mark(action: Action, style: Style) -> String {
+    match action {
+        Action::Add => style.green(action.mark()),
+        Action::Change | Action::Replace => style.yellow(action.mark()),
+        Action::Destroy => style.red(action.mark()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(action: Action, resource: &'static str, name: &str, why: &str) -> PlannedStep {
+        PlannedStep { action, resource, name: name.into(), why: why.into() }
+    }
+
+    #[test]
+    fn additions_of_a_kind_share_a_row_and_changes_say_why() {
+        let plan = Plan::of(
+            "prod",
+            vec![
+                PlannedLayer {
+                    layer: Layer::Network,
+                    steps: vec![
+                        step(Action::Add, "subnet", "a", "does not exist"),
+                        step(Action::Add, "subnet", "b", "does not exist"),
+                        step(Action::Change, "default route", "prod-private", "leads nowhere"),
+                    ],
+                },
+                PlannedLayer { layer: Layer::Identity, steps: vec![] },
+                PlannedLayer {
+                    layer: Layer::Gpu,
+                    steps: vec![step(
+                        Action::Add,
+                        "node group",
+                        "h100",
+                        "does not exist; 4 nodes (known after: cluster)",
+                    )],
+                },
+            ],
+        );
+        let expected = "\
+\x20 network    + 2 subnets a, b
+\x20            ~ default route prod-private  leads nowhere
+\x20 identity   as asked
+\x20 gpu        + node group h100  (known after: cluster)
+
+Plan for prod: 3 add, 1 change, 0 replace, 0 destroy
+";
+        assert_eq!(text(&plan, Style::PLAIN), expected);
+    }
+
+    #[test]
+    fn nothing_to_do_is_said() {
+        let plan = Plan::of("prod", vec![PlannedLayer { layer: Layer::Gpu, steps: vec![] }]);
+        assert!(plan.is_empty());
+        assert!(text(&plan, Style::PLAIN).contains("Nothing to do"));
+    }
 }

@@ -1,15 +1,132 @@
-//! `control up`: builds the fleet.
+//! `control up`: builds the fleet, layer by layer, each on the proof of the one below.
 
-use contract::ExitCode;
+use contract::{ExitCode, Reason};
 
-use crate::cli::UpArgs;
-use crate::commands::Context;
-use crate::failure::Stated;
+use crate::cli::{Format, UpArgs};
+use crate::commands::plan::{self, Plan};
+use crate::commands::{Context, session};
+use crate::output::Style;
+use crate::output::progress::Progress;
+use crate::stack::driver::{self, Walk};
+use crate::stack::report::{Outcome, UpReport};
+use crate::stack::{Layer, StackError};
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Not built yet.
-pub async fn run(_args: &UpArgs, _context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    Err(Stated::new(ExitCode::Error, "`up` is not built yet").into())
+/// The fleet file's problems, or the step that failed.
+pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
+    let spec = session::spec(&args.file)?;
+    session::must_be_able_to_ask(args.yes, "up", context)?;
+    let printer = context.printer;
+    let clients = session::clients(&spec, context).await?;
+    let progress = Progress::new(printer.note_style(), printer.draws_progress());
+    let world = session::world(clients, &spec.name, progress.clone()).await?;
+    let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
+    if !args.yes {
+        let layers = driver::plan(&world, inputs.clone()).await?;
+        let plan = Plan::of(&world.scope.fleet, layers);
+        printer.note(plan::text(&plan, printer.note_style()));
+        if !plan.is_empty() && !printer.confirm("Build it?") {
+            printer.note("Nothing was touched.");
+            return Ok(ExitCode::Success);
+        }
+    }
+    let through = args.through.unwrap_or(Layer::Gpu);
+    let Walk { report, stopped } = driver::up(&world, inputs, through).await;
+    progress.clear();
+    let resume = format!("control up -f {}", args.file.display());
+    match args.output.output {
+        Format::Table => printer.note(text(&report, &resume, printer.note_style())),
+        format => printer.data(format, &report, |_, _| String::new())?,
+    }
+    match stopped {
+        Some(StackError::Interrupted) | None => Ok(report.outcome.exit_code()),
+        Some(error) => {
+            Err(anyhow::Error::new(error).context(format!("`{resume}` goes on from here")))
+        }
+    }
+}
+
+/// The end, as a person reads it.
+#[must_use]
+pub fn text(report: &UpReport, resume: &str, style: Style) -> String {
+    let UpReport { fleet, nodes, seconds, .. } = report;
+    let took = style.dim(format!("{seconds:.0} s"));
+    let mut out = String::from("\n");
+    match report.outcome {
+        Outcome::Ready if report.changed == 0 => {
+            let all = style.green("Unchanged");
+            out.push_str(&format!("{all}: {fleet} is as asked, {} nodes ready  {took}\n", nodes.ready));
+        }
+        Outcome::Ready => {
+            let ready = style.green("Ready");
+            let (changed, nodes) = (report.changed, nodes.ready);
+            out.push_str(&format!("{ready}: {fleet}, {changed} changes, {nodes} nodes ready  {took}\n"));
+        }
+        Outcome::Partial => {
+            let failed = style.red(format!("{} of {} nodes failed", nodes.failed, nodes.ready + nodes.failed));
+            out.push_str(&format!("{failed}; {} are ready  {took}\n", nodes.ready));
+        }
+        Outcome::TimedOut => {
+            let late = style.red("Timed out");
+            out.push_str(&format!("{late}: a gate has not opened; {resume} asks it again  {took}\n"));
+        }
+        Outcome::Interrupted => {
+            let interrupted = style.yellow("Interrupted");
+            out.push_str(&format!(
+                "{interrupted}: what was made stays. To go on: {resume}; to undo: control down\n"
+            ));
+        }
+        Outcome::Failed => {
+            out.push_str(&format!(
+                "{}: what was made stays. To undo: control down\n",
+                style.red("Failed")
+            ));
+        }
+    }
+    for (reason, instances) in &report.reasons {
+        out.push_str(&format!("\n  {} {}\n", style.red("✗"), style.bold(reason)));
+        if let Ok(known) = reason.parse::<Reason>() {
+            out.push_str(&format!("    {}\n", known.entry().meaning));
+        }
+        for instance in instances {
+            out.push_str(&format!("    {}\n", style.cyan(format!("control diagnose {instance}"))));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::stack::report::Counts;
+
+    fn report(outcome: Outcome, changed: usize) -> UpReport {
+        UpReport {
+            fleet: "prod".into(),
+            outcome,
+            layers: vec![],
+            changed,
+            nodes: Counts { ready: 4, failed: 0, joining: 0 },
+            pools: vec![],
+            reasons: BTreeMap::new(),
+            seconds: 12.0,
+        }
+    }
+
+    #[test]
+    fn the_end_says_how_it_stands_and_what_to_do() {
+        let say = |report: &UpReport| text(report, "control up -f fleet.yaml", Style::PLAIN);
+        assert!(say(&report(Outcome::Ready, 0)).contains("Unchanged: prod is as asked, 4 nodes"));
+        assert!(say(&report(Outcome::Interrupted, 3)).contains("control up -f fleet.yaml"));
+        let mut partial = report(Outcome::Partial, 3);
+        partial.nodes.failed = 1;
+        partial.reasons.insert("GpuCountShort".into(), vec!["i-0abc".into()]);
+        let said = say(&partial);
+        assert!(said.contains("1 of 5 nodes failed; 4 are ready"), "{said}");
+        assert!(said.contains("control diagnose i-0abc"), "{said}");
+    }
 }

@@ -2,8 +2,10 @@
 
 pub mod log;
 pub mod printer;
+pub mod progress;
 pub mod style;
 pub mod text;
 
 pub use printer::Printer;
+pub use progress::Progress;
 pub use style::Style;

@@ -1,0 +1,55 @@
+//! Which image a pool boots: the one that the fleet names, else EKS's own for its version, its
+//! architecture and its hardware, from the public parameter.
+
+use crate::aws::ec2::TypeFacts;
+use crate::aws::{Attempted as _, AwsError, Clients};
+
+/// Name of the public parameter (`docs.aws.amazon.com/eks`, "Retrieve recommended Amazon Linux AMI
+/// IDs").
+#[must_use]
+pub fn parameter(kubernetes: &str, facts: &TypeFacts) -> String {
+    let variant = if facts.gpus.is_some() { "nvidia" } else { "standard" };
+    format!(
+        "/aws/service/eks/optimized-ami/{kubernetes}/amazon-linux-2023/{}/{variant}/recommended/\
+         image_id",
+        facts.architecture
+    )
+}
+
+/// The image id in a public parameter.
+///
+/// # Errors
+/// [`AwsError`] when there is no such parameter, or SSM does not answer.
+pub async fn resolve(clients: &Clients, parameter: &str) -> Result<String, AwsError> {
+    let attempted = || format!("resolve the image in `{parameter}`");
+    let answer = clients.ssm.get_parameter().name(parameter).send().await.attempted(attempted)?;
+    let value = answer.parameter.and_then(|parameter| parameter.value);
+    value.ok_or_else(|| AwsError::Incomplete { attempted: attempted(), missing: "value" })
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::agent_config::ExpectedGpus;
+
+    use super::*;
+
+    #[test]
+    fn the_variant_follows_the_hardware() {
+        let plain = TypeFacts {
+            architecture: "arm64".into(),
+            gpus: None,
+            instance_storage: false,
+            vcpus: 2,
+        };
+        assert_eq!(
+            parameter("1.34", &plain),
+            "/aws/service/eks/optimized-ami/1.34/amazon-linux-2023/arm64/standard/recommended/image_id"
+        );
+        let gpu = TypeFacts {
+            architecture: "x86_64".into(),
+            gpus: Some(ExpectedGpus { count: 8, model: None, memory_mib: None }),
+            ..plain
+        };
+        assert!(parameter("1.34", &gpu).contains("/x86_64/nvidia/"));
+    }
+}

@@ -1,0 +1,63 @@
+//! Proves the cluster: ACTIVE; TLS with its CA; an authenticated and authorised call.
+
+use std::time::Duration;
+
+use crate::aws::AwsError;
+use crate::aws::poll::{Waited, until};
+use crate::failure::Advice as _;
+use crate::kube;
+use crate::layers::cluster::ControlPlaneFacts;
+use crate::layers::cluster::observe;
+use crate::stack::{Gate, Inputs, StackError, World};
+
+/// A control plane takes nine minutes; 20 is what EKS allows itself.
+const DEADLINE: Duration = Duration::from_secs(1200);
+
+/// Waits until the cluster is ACTIVE and answers us.
+pub async fn wait(
+    world: &World,
+    _: &Inputs,
+    facts: &mut ControlPlaneFacts,
+) -> Result<Gate, StackError> {
+    let mut missing = String::from("there is no cluster");
+    let look = async || {
+        let now = observe::observe(world).await?;
+        let status = now.status.clone().unwrap_or_default();
+        *facts = now;
+        if status == "FAILED" {
+            let what = format!("the cluster `{}`", world.scope.fleet);
+            return Err(AwsError::Broken { what, state: status }.into());
+        }
+        if !matches!(status.as_str(), "ACTIVE" | "UPDATING") {
+            missing = format!("the cluster is {status}");
+            return Ok(None);
+        }
+        match prove(world, facts).await {
+            Ok(identity) => Ok(Some(identity)),
+            Err(error) if error.is_transient() => {
+                missing = contract::ErrorChain(&error).to_string();
+                Ok(None)
+            }
+            Err(error) => Err(StackError::Kubernetes {
+                attempted: "prove the cluster's API server".into(),
+                hint: error.hint(),
+                source: Box::new(error),
+            }),
+        }
+    };
+    match until(world.pace, DEADLINE, &world.interrupt, look).await? {
+        Waited::Came(username) => {
+            Ok(Gate::open(format!("ACTIVE, TLS with its CA, known there as `{username}`")))
+        }
+        Waited::TooLong => Ok(Gate::timed_out(missing)),
+    }
+}
+
+async fn prove(world: &World, facts: &ControlPlaneFacts) -> Result<String, kube::KubeError> {
+    let Some(cluster) = &facts.cluster else {
+        // An ACTIVE cluster has all of its facts; without them there is nobody to ask yet.
+        return Ok(String::new());
+    };
+    let cluster = kube::connect(cluster, world.clients.credentials.clone()).await?;
+    Ok(cluster.prove().await?.username)
+}

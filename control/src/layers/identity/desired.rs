@@ -1,0 +1,163 @@
+//! Roles and bucket as they should be. Pure.
+
+use std::collections::BTreeMap;
+
+use contract::names::TAG_SPEC;
+use serde_json::{Value, json};
+
+use crate::config::spec::AgentSource;
+use crate::layers::identity::artifact::Artifact;
+use crate::layers::identity::rights;
+use crate::layers::names::{bounded, spec_hash};
+use crate::layers::tags;
+use crate::stack::{Inputs, Layer, Scope};
+
+/// IAM's limit on a role's name.
+const ROLE_NAME_MAX: usize = 64;
+/// S3's limit on a bucket's name.
+const BUCKET_NAME_MAX: usize = 63;
+/// Name of the inline policy that holds the node's rights.
+pub const NODE_POLICY: &str = "rollcall-node";
+
+/// What the control plane needs (`docs.aws.amazon.com/eks`, "Amazon EKS cluster IAM role").
+const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy"];
+/// What nodeadm, the VPC CNI, kubelet's image pulls and the SSM agent need.
+const NODE_POLICIES: &[&str] = &[
+    "AmazonEKSWorkerNodePolicy",
+    "AmazonEKS_CNI_Policy",
+    "AmazonEC2ContainerRegistryPullOnly",
+    "AmazonSSMManagedInstanceCore",
+];
+
+/// Names of the fleet's roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleNames {
+    /// The control plane's.
+    pub cluster: String,
+    /// The system pools'.
+    pub system_node: String,
+    /// The other pools'.
+    pub gpu_node: String,
+}
+
+impl RoleNames {
+    /// The names for a fleet.
+    #[must_use]
+    pub fn of(fleet: &str) -> Self {
+        let name = |suffix: &str| bounded(&format!("{fleet}-{suffix}"), ROLE_NAME_MAX);
+        Self {
+            cluster: name("cluster"),
+            system_node: name("system-node"),
+            gpu_node: name("gpu-node"),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> [&str; 3] {
+        [&self.cluster, &self.system_node, &self.gpu_node]
+    }
+}
+
+/// Name of the fleet's bucket. Buckets are named worldwide, so account and region are in it.
+#[must_use]
+pub fn bucket_name(scope: &Scope) -> String {
+    let name = format!("rollcall-{}-{}-{}", scope.fleet, scope.region, scope.account);
+    bounded(&name.to_lowercase(), BUCKET_NAME_MAX)
+}
+
+/// Identity as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// Name of the fleet.
+    pub fleet: String,
+    /// The roles.
+    pub roles: Vec<RoleWish>,
+    /// The bucket, where the agent is published.
+    pub bucket: Option<BucketWish>,
+}
+
+/// A role.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleWish {
+    /// Name.
+    pub name: String,
+    /// Who may assume it.
+    pub trust: Value,
+    /// ARNs of the managed policies.
+    pub managed: Vec<String>,
+    /// The inline policy [`NODE_POLICY`].
+    pub inline: Option<Value>,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketWish {
+    /// Name.
+    pub name: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// What is published in it; none when no tarball was given (a plan alone).
+    pub artifact: Option<Artifact>,
+}
+
+/// Identity as the fleet file asks for it.
+#[must_use]
+pub fn desired(inputs: &Inputs) -> Desired {
+    let (scope, spec) = (&inputs.scope, &inputs.spec);
+    let names = RoleNames::of(&scope.fleet);
+    let published = spec.agent == AgentSource::Published;
+    let object = inputs.artifact.as_ref().filter(|_| published).map(|artifact| {
+        format!("arn:{}:s3:::{}/{}", scope.partition.name, bucket_name(scope), artifact.key())
+    });
+    let node_rights = rights::node(scope, object.as_deref());
+    let tagged = |name: &str, parts: &[&str]| {
+        let mut all = tags::of(&scope.fleet, Layer::Identity, name, &spec.tags);
+        all.insert(TAG_SPEC.into(), spec_hash(parts));
+        all
+    };
+    let role = |name: &str, service: &str, managed: &[&str], inline: Option<Value>| RoleWish {
+        name: name.to_owned(),
+        trust: trust(service),
+        managed: managed
+            .iter()
+            .map(|policy| format!("arn:{}:iam::aws:policy/{policy}", scope.partition.name))
+            .collect(),
+        inline,
+        tags: tagged(name, &["role", service]),
+    };
+    let bucket = bucket_name(scope);
+    Desired {
+        fleet: scope.fleet.clone(),
+        roles: vec![
+            role(&names.cluster, "eks.amazonaws.com", CLUSTER_POLICIES, None),
+            role(
+                &names.system_node,
+                "ec2.amazonaws.com",
+                NODE_POLICIES,
+                Some(node_rights.clone()),
+            ),
+            role(&names.gpu_node, "ec2.amazonaws.com", NODE_POLICIES, Some(node_rights)),
+        ],
+        bucket: published.then(|| BucketWish {
+            tags: tagged(&bucket, &["bucket"]),
+            name: bucket,
+            artifact: inputs.artifact.clone(),
+        }),
+    }
+}
+
+fn trust(service: &str) -> Value {
+    // EKS tags its sessions since Auto Mode; nodes do not.
+    let action = if service.starts_with("eks.") {
+        json!(["sts:AssumeRole", "sts:TagSession"])
+    } else {
+        json!(["sts:AssumeRole"])
+    };
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": action}],
+    })
+}

@@ -1,0 +1,64 @@
+//! Proves the network: NAT available, default routes, free addresses for the asked size.
+
+use std::time::Duration;
+
+use crate::config::FleetSpec;
+use crate::layers::network::NetworkFacts;
+use crate::layers::network::observe;
+use crate::stack::{Gate, Inputs, StackError, World};
+use crate::aws::poll::{Waited, until};
+
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Addresses that the VPC CNI keeps on a node for its pods: an interface and a warm one.
+const PER_NODE: u32 = 16;
+/// Addresses that EKS wants free for the control plane's interfaces, upgrades included.
+const CONTROL_PLANE: u32 = 16;
+
+/// Waits until nothing is missing.
+pub async fn wait(
+    world: &World,
+    inputs: &Inputs,
+    facts: &mut NetworkFacts,
+) -> Result<Gate, StackError> {
+    let mut missing = Vec::new();
+    let look = async || {
+        let now = observe::observe(world).await?;
+        missing = verdict(&inputs.spec, &now);
+        *facts = now;
+        Ok(missing.is_empty().then_some(()))
+    };
+    match until(world.pace, DEADLINE, &world.interrupt, look).await? {
+        Waited::Came(()) => {
+            let free: u32 = facts.subnets.iter().filter(|s| !s.public).map(|s| s.free).sum();
+            Ok(Gate::open(format!("NAT available, routes lead out, {free} free node addresses")))
+        }
+        Waited::TooLong => Ok(Gate::timed_out(missing.join("; "))),
+    }
+}
+
+/// What is missing. Pure.
+#[must_use]
+pub fn verdict(spec: &FleetSpec, facts: &NetworkFacts) -> Vec<String> {
+    let mut missing = Vec::new();
+    if !facts.vpc.as_ref().is_some_and(|vpc| vpc.dns_support && vpc.dns_hostnames) {
+        missing.push("the VPC has no DNS".to_owned());
+    }
+    for nat in facts.nats.iter().filter(|nat| nat.state != "available") {
+        missing.push(format!("the NAT gateway `{}` is {}", nat.name, nat.state));
+    }
+    if facts.nats.is_empty() {
+        missing.push("there is no NAT gateway".to_owned());
+    }
+    for table in facts.tables.iter().filter(|table| table.way_out.is_none() || table.blackhole) {
+        missing.push(format!("`{}` leads nowhere", table.name));
+    }
+    let nodes: u32 = spec.pools.iter().map(|pool| pool.size.max).sum();
+    let need = nodes * PER_NODE + CONTROL_PLANE;
+    let room: u32 = facts.subnets.iter().filter(|s| !s.public).map(|s| s.free).sum();
+    // What runs already has its addresses, so the need is an upper bound; a fleet that fills its
+    // network to the brim is named all the same.
+    if room < need.min(CONTROL_PLANE + nodes) {
+        missing.push(format!("{room} free addresses for up to {nodes} nodes"));
+    }
+    missing
+}

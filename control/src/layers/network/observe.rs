@@ -1,0 +1,366 @@
+//! The network as it is, found by the fleet's tag.
+
+use aws_sdk_ec2::types::{Filter, Tag};
+use contract::names::TAG_FLEET;
+
+use crate::aws::ec2::{filter, name_of};
+use crate::aws::{Attempted as _, AwsError, Clients};
+use crate::stack::{StackError, World};
+
+/// Destination of a default route.
+pub const EVERYWHERE: &str = "0.0.0.0/0";
+
+/// The network as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkFacts {
+    /// Zones of the region that are available, sorted.
+    pub zones: Vec<String>,
+    /// The VPC.
+    pub vpc: Option<VpcFact>,
+    /// The internet gateway.
+    pub gateway: Option<GatewayFact>,
+    /// The subnets.
+    pub subnets: Vec<SubnetFact>,
+    /// The elastic addresses.
+    pub addresses: Vec<AddressFact>,
+    /// The NAT gateways that are not deleted.
+    pub nats: Vec<NatFact>,
+    /// The route tables.
+    pub tables: Vec<TableFact>,
+    /// Seconds of what should be there once: an SDK's retry of a lost answer makes them.
+    pub surplus: Vec<Surplus>,
+    /// Network interfaces in the VPC, whoever made them.
+    pub interfaces: Vec<InterfaceFact>,
+    /// Security groups in the VPC but its default one, whoever made them.
+    pub security_groups: Vec<SecurityGroupFact>,
+}
+
+/// A VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpcFact {
+    /// Id.
+    pub id: String,
+    /// Addresses.
+    pub cidr: String,
+    /// Whether its resolver answers.
+    pub dns_support: bool,
+    /// Whether its instances have DNS names.
+    pub dns_hostnames: bool,
+}
+
+/// An internet gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayFact {
+    /// Id.
+    pub id: String,
+    /// The VPC that it is attached to.
+    pub vpc: Option<String>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetFact {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Zone.
+    pub zone: String,
+    /// Addresses.
+    pub cidr: String,
+    /// Free addresses.
+    pub free: u32,
+    /// Whether it is one of the public ones.
+    pub public: bool,
+}
+
+/// An elastic address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressFact {
+    /// Allocation id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A NAT gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatFact {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// `pending`, `available`, `deleting`, `failed`.
+    pub state: String,
+}
+
+/// A route table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFact {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Where the default route leads: a gateway's id.
+    pub way_out: Option<String>,
+    /// Whether the default route leads nowhere any more.
+    pub blackhole: bool,
+    /// Associations: their id and the subnet's.
+    pub associations: Vec<(String, String)>,
+}
+
+/// Something that is there once too often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Surplus {
+    /// A VPC.
+    Vpc(String),
+    /// An internet gateway.
+    Gateway(GatewayFact),
+    /// A subnet.
+    Subnet(String),
+    /// An address.
+    Address(String),
+    /// A NAT gateway.
+    Nat(String),
+    /// A route table.
+    Table(TableFact),
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceFact {
+    /// Id.
+    pub id: String,
+    /// `available` or `in-use`.
+    pub status: String,
+    /// What AWS or the CNI wrote about it.
+    pub description: String,
+}
+
+/// A security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroupFact {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Reads the whole network.
+///
+/// # Errors
+/// [`StackError::Aws`] when EC2 does not answer or refuses.
+pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
+    let (clients, fleet) = (&world.clients, world.scope.fleet.as_str());
+    let owned = filter(&format!("tag:{TAG_FLEET}"), fleet);
+    let mut facts = NetworkFacts { zones: zones(clients).await?, ..NetworkFacts::default() };
+    let mut vpcs = vpcs(clients, fleet, &owned).await?.into_iter();
+    facts.vpc = vpcs.next();
+    facts.surplus.extend(vpcs.map(|vpc| Surplus::Vpc(vpc.id)));
+    if let Some(id) = facts.vpc.as_ref().map(|vpc| vpc.id.clone()) {
+        let (support, hostnames) = dns(clients, &id).await?;
+        if let Some(vpc) = &mut facts.vpc {
+            (vpc.dns_support, vpc.dns_hostnames) = (support, hostnames);
+        }
+        facts.interfaces = interfaces(clients, &id).await?;
+        facts.security_groups = security_groups(clients, &id).await?;
+    }
+    let mut gateways = gateways(clients, fleet, &owned).await?.into_iter();
+    facts.gateway = gateways.next();
+    facts.surplus.extend(gateways.map(Surplus::Gateway));
+    let (subnets, twice) = once(subnets(clients, fleet, &owned).await?, |s| s.name.clone());
+    facts.subnets = subnets;
+    facts.surplus.extend(twice.into_iter().map(|s| Surplus::Subnet(s.id)));
+    let (addresses, twice) = once(addresses(clients, fleet, &owned).await?, |a| a.name.clone());
+    facts.addresses = addresses;
+    facts.surplus.extend(twice.into_iter().map(|a| Surplus::Address(a.id)));
+    let (nats, twice) = once(nats(clients, fleet, &owned).await?, |n| n.name.clone());
+    facts.nats = nats;
+    facts.surplus.extend(twice.into_iter().map(|n| Surplus::Nat(n.id)));
+    let (tables, twice) = once(tables(clients, fleet, &owned).await?, |t| t.name.clone());
+    facts.tables = tables;
+    facts.surplus.extend(twice.into_iter().map(Surplus::Table));
+    Ok(facts)
+}
+
+/// The first of each name, and the others. Ids are sorted, so that every run keeps the same one.
+fn once<T>(items: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Vec<T>) {
+    let mut seen = std::collections::BTreeSet::new();
+    items.into_iter().partition(|item| seen.insert(name(item)))
+}
+
+fn text(value: Option<&str>) -> String {
+    value.unwrap_or_default().to_owned()
+}
+
+async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
+    let answer = clients
+        .ec2
+        .describe_availability_zones()
+        .filters(filter("zone-type", "availability-zone"))
+        .filters(filter("state", "available"))
+        .send()
+        .await
+        .attempted(|| format!("list the zones of `{}`", clients.region))?;
+    let mut zones: Vec<String> =
+        answer.availability_zones().iter().map(|zone| text(zone.zone_name())).collect();
+    zones.sort();
+    Ok(zones)
+}
+
+pub(super) async fn vpcs(clients: &Clients, fleet: &str, owned: &Filter) -> Result<Vec<VpcFact>, AwsError> {
+    let pages = clients.ec2.describe_vpcs().filters(owned.clone()).into_paginator().items().send();
+    let vpcs = pages.try_collect().await.attempted(|| format!("list the VPCs of `{fleet}`"))?;
+    let vpcs = vpcs.into_iter().map(|vpc| VpcFact {
+        id: text(vpc.vpc_id()),
+        cidr: text(vpc.cidr_block()),
+        dns_support: false,
+        dns_hostnames: false,
+    });
+    Ok(by_id(vpcs, |vpc| &vpc.id))
+}
+
+fn by_id<T>(items: impl Iterator<Item = T>, id: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.sort_by(|a, b| id(a).cmp(id(b)));
+    items
+}
+
+async fn dns(clients: &Clients, vpc: &str) -> Result<(bool, bool), AwsError> {
+    use aws_sdk_ec2::types::VpcAttributeName::{EnableDnsHostnames, EnableDnsSupport};
+    let mut answers = [false; 2];
+    for (slot, attribute) in answers.iter_mut().zip([EnableDnsSupport, EnableDnsHostnames]) {
+        let answer = clients
+            .ec2
+            .describe_vpc_attribute()
+            .vpc_id(vpc)
+            .attribute(attribute)
+            .send()
+            .await
+            .attempted(|| format!("read the DNS settings of the VPC `{vpc}`"))?;
+        let setting = answer.enable_dns_support().or(answer.enable_dns_hostnames());
+        *slot = setting.and_then(|value| value.value()).unwrap_or(false);
+    }
+    Ok((answers[0], answers[1]))
+}
+
+pub(super) async fn gateways(
+    clients: &Clients,
+    fleet: &str,
+    owned: &Filter,
+) -> Result<Vec<GatewayFact>, AwsError> {
+    let pages = clients.ec2.describe_internet_gateways().filters(owned.clone());
+    let gateways = pages.into_paginator().items().send().try_collect().await;
+    let gateways = gateways.attempted(|| format!("list the internet gateways of `{fleet}`"))?;
+    let gateways = gateways.into_iter().map(|gateway| GatewayFact {
+        id: text(gateway.internet_gateway_id()),
+        vpc: gateway.attachments().first().and_then(|a| a.vpc_id()).map(str::to_owned),
+    });
+    Ok(by_id(gateways, |gateway| &gateway.id))
+}
+
+pub(super) async fn subnets(
+    clients: &Clients,
+    fleet: &str,
+    owned: &Filter,
+) -> Result<Vec<SubnetFact>, AwsError> {
+    let pages = clients.ec2.describe_subnets().filters(owned.clone());
+    let subnets = pages.into_paginator().items().send().try_collect().await;
+    let subnets = subnets.attempted(|| format!("list the subnets of `{fleet}`"))?;
+    let public = |tags: &[Tag]| tags.iter().any(|t| t.key() == Some("kubernetes.io/role/elb"));
+    let subnets = subnets.into_iter().map(|subnet| SubnetFact {
+        id: text(subnet.subnet_id()),
+        name: name_of(subnet.tags()),
+        zone: text(subnet.availability_zone()),
+        cidr: text(subnet.cidr_block()),
+        free: subnet.available_ip_address_count().unwrap_or(0).unsigned_abs(),
+        public: public(subnet.tags()),
+    });
+    Ok(by_id(subnets, |subnet| &subnet.id))
+}
+
+pub(super) async fn addresses(
+    clients: &Clients,
+    fleet: &str,
+    owned: &Filter,
+) -> Result<Vec<AddressFact>, AwsError> {
+    // DescribeAddresses has no pages.
+    let answer = clients.ec2.describe_addresses().filters(owned.clone()).send().await;
+    let answer = answer.attempted(|| format!("list the addresses of `{fleet}`"))?;
+    let addresses = answer.addresses().iter().map(|address| AddressFact {
+        id: text(address.allocation_id()),
+        name: name_of(address.tags()),
+    });
+    Ok(by_id(addresses, |address| &address.id))
+}
+
+async fn nats(clients: &Clients, fleet: &str, owned: &Filter) -> Result<Vec<NatFact>, AwsError> {
+    let pages = clients.ec2.describe_nat_gateways().filter(owned.clone());
+    let nats = pages.into_paginator().items().send().try_collect().await;
+    let nats = nats.attempted(|| format!("list the NAT gateways of `{fleet}`"))?;
+    let nats = nats.into_iter().map(|nat| NatFact {
+        id: text(nat.nat_gateway_id()),
+        name: name_of(nat.tags()),
+        state: nat.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+    });
+    // Deleted ones are listed for an hour; failed ones never carry traffic and are made anew.
+    Ok(by_id(nats.filter(|nat| !["deleted", "failed"].contains(&nat.state.as_str())), |n| &n.id))
+}
+
+pub(super) async fn tables(
+    clients: &Clients,
+    fleet: &str,
+    owned: &Filter,
+) -> Result<Vec<TableFact>, AwsError> {
+    let pages = clients.ec2.describe_route_tables().filters(owned.clone());
+    let tables = pages.into_paginator().items().send().try_collect().await;
+    let tables = tables.attempted(|| format!("list the route tables of `{fleet}`"))?;
+    let tables = tables.into_iter().map(|table| {
+        let route =
+            table.routes().iter().find(|r| r.destination_cidr_block() == Some(EVERYWHERE));
+        let associations = table.associations().iter();
+        TableFact {
+            id: text(table.route_table_id()),
+            name: name_of(table.tags()),
+            way_out: route
+                .and_then(|route| route.nat_gateway_id().or(route.gateway_id()))
+                .map(str::to_owned),
+            blackhole: route
+                .and_then(|route| route.state())
+                .is_some_and(|state| state.as_str() == "blackhole"),
+            associations: associations
+                .filter_map(|a| {
+                    let id = a.route_table_association_id()?;
+                    Some((id.to_owned(), a.subnet_id()?.to_owned()))
+                })
+                .collect(),
+        }
+    });
+    Ok(by_id(tables, |table| &table.id))
+}
+
+async fn interfaces(clients: &Clients, vpc: &str) -> Result<Vec<InterfaceFact>, AwsError> {
+    let pages = clients.ec2.describe_network_interfaces().filters(filter("vpc-id", vpc));
+    let interfaces = pages.into_paginator().items().send().try_collect().await;
+    let interfaces = interfaces.attempted(|| format!("list the interfaces of `{vpc}`"))?;
+    let interfaces = interfaces.into_iter().map(|interface| InterfaceFact {
+        id: text(interface.network_interface_id()),
+        status: interface.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        description: text(interface.description()),
+    });
+    Ok(by_id(interfaces, |interface| &interface.id))
+}
+
+async fn security_groups(
+    clients: &Clients,
+    vpc: &str,
+) -> Result<Vec<SecurityGroupFact>, AwsError> {
+    let pages = clients.ec2.describe_security_groups().filters(filter("vpc-id", vpc));
+    let groups = pages.into_paginator().items().send().try_collect().await;
+    let groups = groups.attempted(|| format!("list the security groups of `{vpc}`"))?;
+    let groups = groups
+        .into_iter()
+        .map(|group| SecurityGroupFact { id: text(group.group_id()), name: text(group.group_name()) })
+        .filter(|group| group.name != "default");
+    Ok(by_id(groups, |group| &group.id))
+}

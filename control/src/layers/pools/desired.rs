@@ -1,0 +1,211 @@
+//! The pools of a layer as they should be. Pure.
+
+use std::collections::BTreeMap;
+
+use contract::AgentConfig;
+use contract::agent_config::ExpectedGpus;
+use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL};
+
+use crate::aws::eks::ClusterFacts;
+use crate::aws::ec2::TypeFacts;
+use crate::config::spec::{Capacity, PoolClass, PoolSpec};
+use crate::launch::managed::GroupWish;
+use crate::launch::template::{LaunchPath, TemplateData};
+use crate::layers::names::{bounded, spec_hash};
+use crate::layers::pools::observe::PoolsFacts;
+use crate::layers::{identity, tags};
+use crate::stack::{Inputs, Layer, StackError};
+use crate::user_data::{self, NodeSettings, UserData};
+
+/// EC2's limit on a launch template's name.
+const TEMPLATE_NAME_MAX: usize = 128;
+
+/// A pool as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolWish {
+    /// Its name.
+    pub name: String,
+    /// Name of its launch template.
+    pub template: String,
+    /// Tags of the launch template itself.
+    pub template_tags: BTreeMap<String, String>,
+    /// What the layers below must give first; none while they are not built.
+    pub made: Option<Made>,
+    /// How many nodes, for a plan that knows no more.
+    pub nodes: u32,
+}
+
+/// What can only be said when the layers below are built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The template's data.
+    pub data: TemplateData,
+    /// Hash of what a node is made from. The pool's size is not in it: the agent uses it as a hint
+    /// alone, and a pool that grows must not roll.
+    pub spec: String,
+    /// The node group.
+    pub group: GroupWish,
+}
+
+/// Name of a pool's launch template.
+#[must_use]
+pub fn template_name(fleet: &str, pool: &str) -> String {
+    bounded(&format!("{fleet}-{pool}"), TEMPLATE_NAME_MAX)
+}
+
+/// The layer's pools.
+///
+/// # Errors
+/// [`StackError`] when a pool's user data is larger than EC2 takes, or its type has no place here.
+pub fn desired(
+    inputs: &Inputs,
+    layer: Layer,
+    facts: &PoolsFacts,
+) -> Result<Vec<PoolWish>, StackError> {
+    inputs.spec.pools_of(layer).map(|pool| wish(inputs, layer, pool, facts)).collect()
+}
+
+fn wish(
+    inputs: &Inputs,
+    layer: Layer,
+    pool: &PoolSpec,
+    facts: &PoolsFacts,
+) -> Result<PoolWish, StackError> {
+    let fleet = &inputs.scope.fleet;
+    let template = template_name(fleet, &pool.name);
+    Ok(PoolWish {
+        template_tags: own_tags(inputs, layer, pool, &template),
+        made: made(inputs, layer, pool, facts)?,
+        name: pool.name.clone(),
+        nodes: pool.size.desired,
+        template,
+    })
+}
+
+fn own_tags(
+    inputs: &Inputs,
+    layer: Layer,
+    pool: &PoolSpec,
+    name: &str,
+) -> BTreeMap<String, String> {
+    let mut own = inputs.spec.tags.clone();
+    own.extend(pool.tags.clone());
+    let mut all = tags::of(&inputs.scope.fleet, layer, name, &own);
+    all.insert(TAG_POOL.into(), pool.name.clone());
+    debug_assert!(all.contains_key(TAG_FLEET) && all.contains_key(TAG_LAYER));
+    all
+}
+
+fn made(
+    inputs: &Inputs,
+    layer: Layer,
+    pool: &PoolSpec,
+    facts: &PoolsFacts,
+) -> Result<Option<Made>, StackError> {
+    let given = &inputs.given;
+    let (Some(cluster), Some(network), Some(identity)) =
+        (&given.cluster, &given.network, &given.identity)
+    else {
+        return Ok(None);
+    };
+    let Some(kind) = facts.types.get(&pool.instance_type) else { return Ok(None) };
+    let Some(image) = pool.image.clone().or_else(|| facts.images.get(&pool.name).cloned()) else {
+        return Ok(None);
+    };
+    let fleet = &inputs.scope.fleet;
+    let tags = own_tags(inputs, layer, pool, &format!("{fleet}-{}", pool.name));
+    let labels = labels(pool, &image);
+    let mut data = user_data(inputs, pool, kind, cluster, &labels);
+    let text = render(&data)?;
+    data.agent.pool_size = 0;
+    let lasting = render(&data)?;
+    let template = TemplateData {
+        path: LaunchPath::ManagedNodeGroup,
+        image,
+        instance_type: pool.instance_type.clone(),
+        security_groups: vec![cluster.security_group.clone()],
+        user_data: text,
+        volume_gib: pool.volume_gib,
+        tags: tags.clone(),
+    };
+    let spec = spec_of(&template, &lasting);
+    let role = match pool.class {
+        PoolClass::System => &identity.system_node_role,
+        PoolClass::Infra | PoolClass::Apps | PoolClass::Gpu => &identity.gpu_node_role,
+    };
+    let group = GroupWish {
+        cluster: fleet.clone(),
+        name: pool.name.clone(),
+        role: role.clone(),
+        subnets: network.private_subnets.clone(),
+        size: pool.size,
+        capacity: pool.capacity,
+        labels: pool.labels.clone(),
+        tags,
+    };
+    Ok(Some(Made { data: template, spec, group }))
+}
+
+fn render(data: &UserData) -> Result<String, StackError> {
+    use crate::failure::Advice as _;
+    user_data::render(data).map_err(|error| StackError::Conflict {
+        message: contract::ErrorChain(&error).to_string(),
+        hint: error.hint().unwrap_or_else(|| "change the pool in the fleet file".into()),
+    })
+}
+
+fn spec_of(data: &TemplateData, user_data: &str) -> String {
+    let parts = [
+        data.image.as_str(),
+        &data.instance_type,
+        &data.security_groups.join(","),
+        user_data,
+        &data.volume_gib.to_string(),
+        &format!("{:?}", data.tags),
+    ];
+    spec_hash(&parts)
+}
+
+/// The pool's labels, and those that EKS injects where it merges user data itself: without them its
+/// console shows the nodes under no group.
+fn labels(pool: &PoolSpec, image: &str) -> BTreeMap<String, String> {
+    let capacity = match pool.capacity {
+        Capacity::OnDemand => "ON_DEMAND",
+        Capacity::Spot => "SPOT",
+    };
+    let mut labels = pool.labels.clone();
+    for (key, value) in
+        [("nodegroup", pool.name.as_str()), ("nodegroup-image", image), ("capacityType", capacity)]
+    {
+        labels.insert(format!("eks.amazonaws.com/{key}"), value.to_owned());
+    }
+    labels
+}
+
+fn user_data(
+    inputs: &Inputs,
+    pool: &PoolSpec,
+    kind: &TypeFacts,
+    cluster: &ClusterFacts,
+    labels: &BTreeMap<String, String>,
+) -> UserData {
+    let mut agent = AgentConfig::new(&inputs.scope.fleet, &pool.name);
+    agent.pool_size = pool.size.desired.max(1);
+    let none = ExpectedGpus { count: 0, model: None, memory_mib: None };
+    agent.gpus = Some(kind.gpus.clone().unwrap_or(none));
+    agent.gpu_offer = pool.device_plugin.offer();
+    agent.install = identity::install(inputs);
+    UserData {
+        agent,
+        region: inputs.scope.region.clone(),
+        node: NodeSettings {
+            cluster: cluster.name.clone(),
+            endpoint: cluster.endpoint.clone(),
+            ca: cluster.certificate_authority.clone(),
+            service_cidr: cluster.service_cidr.clone(),
+            labels: labels.clone(),
+            taints: pool.taints.clone(),
+            local_storage: kind.instance_storage,
+        },
+    }
+}

@@ -1,0 +1,11 @@
+//! What the system layer and the gpu layer share: a launch template and a node group per pool, and
+//! the gate that asks every node for its verdict.
+
+pub mod apply;
+pub mod desired;
+pub mod gate;
+pub mod observe;
+pub mod plan;
+
+pub use observe::PoolsFacts;
+pub use plan::Op;

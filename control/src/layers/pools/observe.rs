@@ -1,0 +1,124 @@
+//! The pools of a layer as they are, and what their instance types and images are.
+
+use std::collections::BTreeMap;
+
+use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
+
+use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
+use crate::aws::{Attempted as _, AwsError, Clients};
+use crate::launch::image;
+use crate::launch::managed::{self, GroupFact};
+use crate::stack::{Inputs, Layer, StackError, World};
+
+/// The pools of a layer as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolsFacts {
+    /// What the instance types are.
+    pub types: BTreeMap<String, TypeFacts>,
+    /// EKS's own images, by pool; not for pools that name theirs.
+    pub images: BTreeMap<String, String>,
+    /// The launch templates.
+    pub templates: Vec<TemplateFact>,
+    /// The node groups.
+    pub groups: Vec<GroupFact>,
+}
+
+/// A launch template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateFact {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// The pool that it is for.
+    pub pool: String,
+    /// Its newest version.
+    pub version: String,
+    /// What its newest version was made from.
+    pub spec: String,
+}
+
+/// Reads what is there.
+///
+/// # Errors
+/// Those of the reads; [`StackError::Conflict`] for an instance type that EC2 does not offer.
+pub async fn observe(
+    world: &World,
+    layer: Layer,
+    inputs: Option<&Inputs>,
+) -> Result<PoolsFacts, StackError> {
+    let mut facts = PoolsFacts {
+        templates: templates(&world.clients, &world.scope.fleet, layer).await?,
+        ..PoolsFacts::default()
+    };
+    let groups = managed::list(&world.clients, &world.scope.fleet).await?;
+    facts.groups = groups.into_iter().filter(|group| group.layer == layer.label()).collect();
+    let Some(inputs) = inputs else { return Ok(facts) };
+    let types: Vec<_> =
+        inputs.spec.pools_of(layer).map(|pool| pool.instance_type.clone()).collect();
+    facts.types = ec2::instance_types(&world.clients, &types).await?;
+    for pool in inputs.spec.pools_of(layer).filter(|pool| pool.image.is_none()) {
+        let Some(kind) = facts.types.get(&pool.instance_type) else {
+            return Err(StackError::Conflict {
+                message: format!(
+                    "pool `{}`: EC2 offers no instance type `{}` in `{}`",
+                    pool.name, pool.instance_type, world.scope.region
+                ),
+                hint: "correct `instanceType`; `aws ec2 describe-instance-type-offerings` lists \
+                       them"
+                    .into(),
+            });
+        };
+        let parameter = image::parameter(&inputs.spec.kubernetes, kind);
+        let id = image::resolve(&world.clients, &parameter).await?;
+        facts.images.insert(pool.name.clone(), id);
+    }
+    Ok(facts)
+}
+
+async fn templates(
+    clients: &Clients,
+    fleet: &str,
+    layer: Layer,
+) -> Result<Vec<TemplateFact>, AwsError> {
+    let mut facts = Vec::new();
+    let call = clients
+        .ec2
+        .describe_launch_templates()
+        .filters(filter(&format!("tag:{TAG_FLEET}"), fleet))
+        .filters(filter(&format!("tag:{TAG_LAYER}"), layer.label()));
+    let mut pages = call.into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.attempted(|| format!("list the launch templates of `{fleet}`"))?;
+        for template in page.launch_templates() {
+            let (Some(id), Some(name)) = (template.launch_template_id(), template.launch_template_name())
+            else {
+                continue;
+            };
+            facts.push(TemplateFact {
+                id: id.to_owned(),
+                name: name.to_owned(),
+                pool: tag_of(template.tags(), TAG_POOL).unwrap_or_default().to_owned(),
+                version: template.latest_version_number().unwrap_or(1).to_string(),
+                spec: newest_spec(clients, id).await?,
+            });
+        }
+    }
+    Ok(facts)
+}
+
+/// What the newest version was made from stands in its description: a template's own tags belong to
+/// all of its versions.
+async fn newest_spec(clients: &Clients, id: &str) -> Result<String, AwsError> {
+    let call = clients.ec2.describe_launch_template_versions().launch_template_id(id);
+    let answer = call.versions("$Latest").send().await;
+    let answer = answer.attempted(|| format!("describe the launch template `{id}`"))?;
+    let newest = answer.launch_template_versions().first();
+    Ok(newest.and_then(|version| version.version_description()).unwrap_or_default().to_owned())
+}
+
+/// The description of a version that was made from this.
+#[must_use]
+pub fn description(spec: &str) -> String {
+    format!("{TAG_SPEC}={spec}")
+}

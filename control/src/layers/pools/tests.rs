@@ -1,0 +1,117 @@
+//! The plan of the pools, on tables of facts.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::spec::Capacity;
+use crate::launch::managed::GroupWish;
+use crate::launch::template::{LaunchPath, TemplateData};
+use crate::layers::pools::observe::TemplateFact;
+
+const SIZE: Size = Size { min: 0, desired: 4, max: 4 };
+
+fn wish(spec: &str) -> PoolWish {
+    let made = Made {
+        data: TemplateData {
+            path: LaunchPath::ManagedNodeGroup,
+            image: "ami-1".into(),
+            instance_type: "p5.48xlarge".into(),
+            security_groups: vec![],
+            user_data: String::new(),
+            volume_gib: 100,
+            tags: BTreeMap::new(),
+        },
+        spec: spec.into(),
+        group: GroupWish {
+            cluster: "prod".into(),
+            name: "h100".into(),
+            role: "arn:aws:iam::111122223333:role/prod-gpu-node".into(),
+            subnets: vec![],
+            size: SIZE,
+            capacity: Capacity::OnDemand,
+            labels: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        },
+    };
+    PoolWish {
+        name: "h100".into(),
+        template: "prod-h100".into(),
+        template_tags: BTreeMap::new(),
+        made: Some(made),
+        nodes: 4,
+    }
+}
+
+fn facts(spec: &str, version: &str) -> PoolsFacts {
+    PoolsFacts {
+        templates: vec![TemplateFact {
+            id: "lt-1".into(),
+            name: "prod-h100".into(),
+            pool: "h100".into(),
+            version: "2".into(),
+            spec: description(spec),
+        }],
+        groups: vec![GroupFact {
+            name: "h100".into(),
+            layer: "gpu".into(),
+            status: "ACTIVE".into(),
+            size: SIZE,
+            template: Some(("lt-1".into(), version.into())),
+            issues: vec![],
+        }],
+        ..PoolsFacts::default()
+    }
+}
+
+fn rows(wishes: &[PoolWish], facts: &PoolsFacts) -> Vec<(Action, &'static str)> {
+    plan(wishes, facts).iter().map(|step| (step.action, step.resource)).collect()
+}
+
+#[test]
+fn nothing_there_means_template_and_group() {
+    let all = rows(&[wish("a")], &PoolsFacts::default());
+    assert_eq!(all, [(Action::Add, "launch template"), (Action::Add, "node group")]);
+    let mut early = wish("a");
+    early.made = None;
+    let steps = plan(&[early], &PoolsFacts::default());
+    assert!(steps.iter().all(|step| step.why.ends_with("(known after: cluster)")), "{steps:#?}");
+}
+
+#[test]
+fn all_there_means_nothing_to_do() {
+    assert_eq!(rows(&[wish("a")], &facts("a", "2")), []);
+}
+
+#[test]
+fn what_differs_is_changed_and_no_more() {
+    type Change = fn(&mut PoolsFacts);
+    let cases: [(&str, Change, &[(Action, &str)]); 4] = [
+        ("size", |f| f.groups[0].size.desired = 3, &[(Action::Change, "node group size")]),
+        (
+            "specification",
+            |f| f.templates[0].spec = description("old"),
+            &[(Action::Change, "launch template"), (Action::Replace, "nodes")],
+        ),
+        (
+            "a roll that was interrupted",
+            |f| f.groups[0].template = Some(("lt-1".into(), "1".into())),
+            &[(Action::Replace, "nodes")],
+        ),
+        (
+            "a group that EKS gave up",
+            |f| f.groups[0].status = "CREATE_FAILED".into(),
+            &[(Action::Replace, "node group")],
+        ),
+    ];
+    for (what, change, expected) in cases {
+        let mut there = facts("a", "2");
+        change(&mut there);
+        assert_eq!(rows(&[wish("a")], &there), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_pool_that_is_named_no_more_goes() {
+    let expected = [(Action::Destroy, "node group"), (Action::Destroy, "launch template")];
+    assert_eq!(rows(&[], &facts("a", "2")), expected);
+}

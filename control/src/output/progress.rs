@@ -1,0 +1,245 @@
+//! What people see while a walk over the layers is under way: bars on a terminal, plain lines
+//! elsewhere. All of it goes to stderr.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::output::Style;
+use crate::stack::Layer;
+
+/// How often a spinner turns.
+const TICK: Duration = Duration::from_millis(120);
+/// Width of a layer's name on every line.
+const LAYER_WIDTH: usize = 9;
+
+/// One node's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLine {
+    /// `pool/index`.
+    pub at: String,
+    /// Instance id.
+    pub instance: String,
+    /// Where it is on its way, or why it is not.
+    pub text: String,
+    /// How it stands.
+    pub mark: Mark,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Under way.
+    Waiting,
+    /// Good.
+    Good,
+    /// Good enough, with something to report.
+    Fair,
+    /// Bad.
+    Bad,
+}
+
+impl Mark {
+    /// The sign in front of a line.
+    #[must_use]
+    pub fn paint(self, style: Style) -> String {
+        match self {
+            Self::Waiting => style.dim("…"),
+            Self::Good => style.green("✓"),
+            Self::Fair => style.yellow("!"),
+            Self::Bad => style.red("✗"),
+        }
+    }
+}
+
+/// The screen of one walk. Cheap to clone; clones share the screen.
+#[derive(Clone)]
+pub struct Progress {
+    screen: Arc<Mutex<Screen>>,
+}
+
+struct Screen {
+    style: Style,
+    /// None where nothing is drawn: plain lines instead.
+    bars: Option<MultiProgress>,
+    silent: bool,
+    layer: Option<(Layer, Instant)>,
+    layer_bar: Option<ProgressBar>,
+    nodes: BTreeMap<String, (NodeLine, Option<ProgressBar>)>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// A screen on stderr; `draw` where it is a terminal.
+    #[must_use]
+    pub fn new(style: Style, draw: bool) -> Self {
+        Self::of(style, draw.then(MultiProgress::new), false)
+    }
+
+    /// No screen, for commands that only read.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::of(Style::PLAIN, None, true)
+    }
+
+    fn of(style: Style, bars: Option<MultiProgress>, silent: bool) -> Self {
+        let nodes = BTreeMap::new();
+        let screen = Screen { style, bars, silent, layer: None, layer_bar: None, nodes };
+        Self { screen: Arc::new(Mutex::new(screen)) }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Screen) -> T) -> T {
+        act(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A layer begins.
+    pub fn begin(&self, layer: Layer) {
+        self.with(|screen| screen.begin(layer));
+    }
+
+    /// Its plan has this many steps.
+    pub fn steps(&self, count: usize) {
+        self.with(|screen| {
+            if let Some(bar) = &screen.layer_bar {
+                bar.set_length(count.try_into().unwrap_or(u64::MAX));
+                bar.set_style(template("{spinner:.cyan} {prefix} {bar:24.cyan/dim} {pos}/{len} {msg:.dim}"));
+            }
+        });
+    }
+
+    /// A step has ended.
+    pub fn step(&self, resource: &str, name: &str) {
+        self.with(|screen| {
+            if let Some(bar) = &screen.layer_bar {
+                bar.inc(1);
+                bar.set_message(format!("{resource} {name}"));
+            }
+        });
+    }
+
+    /// The layer's steps are done; its gate is asked.
+    pub fn gate(&self, text: &str) {
+        self.with(|screen| {
+            if let Some(bar) = &screen.layer_bar {
+                bar.set_style(template("{spinner:.cyan} {prefix} {msg:.dim}"));
+                bar.set_message(format!("proving: {text}"));
+            }
+        });
+    }
+
+    /// The nodes of the layer as they stand now. Without a terminal only changes make a line.
+    pub fn nodes(&self, lines: &[NodeLine]) {
+        self.with(|screen| screen.nodes(lines));
+    }
+
+    /// The layer has ended so.
+    pub fn end(&self, mark: Mark, text: &str) {
+        self.with(|screen| screen.end(mark, text));
+    }
+
+    /// Takes the bars off the screen, so that an error or a summary stands alone.
+    pub fn clear(&self) {
+        self.with(|screen| {
+            if let Some(bars) = &screen.bars {
+                let _ = bars.clear();
+            }
+        });
+    }
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+        .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+impl Screen {
+    fn line(&self, text: &str) {
+        match (&self.bars, self.silent) {
+            (_, true) => {}
+            // Above the bars, which stay at the bottom.
+            (Some(bars), false) => drop(bars.println(text)),
+            (None, false) => {
+                use std::io::Write as _;
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+        }
+    }
+
+    fn begin(&mut self, layer: Layer) {
+        self.layer = Some((layer, Instant::now()));
+        if let Some(bars) = &self.bars {
+            let bar = bars.add(ProgressBar::new_spinner());
+            bar.set_style(template("{spinner:.cyan} {prefix} {msg:.dim}"));
+            bar.set_prefix(format!("{:LAYER_WIDTH$}", layer.label()));
+            bar.set_message("looking");
+            bar.enable_steady_tick(TICK);
+            self.layer_bar = Some(bar);
+        }
+    }
+
+    fn nodes(&mut self, lines: &[NodeLine]) {
+        for line in lines {
+            let before = self.nodes.get(&line.instance);
+            if before.is_some_and(|(known, _)| known == line) {
+                continue;
+            }
+            let text = self.node_text(line);
+            let settled = line.mark != Mark::Waiting;
+            let known = self.nodes.remove(&line.instance).and_then(|(_, bar)| bar);
+            let bar = match &self.bars {
+                None => {
+                    // A node that goes through eight phases in two seconds would fill a log.
+                    if settled {
+                        self.line(&text);
+                    }
+                    None
+                }
+                Some(bars) => {
+                    let bar = known.unwrap_or_else(|| {
+                        let bar = bars.add(ProgressBar::new_spinner());
+                        bar.set_style(template("  {spinner:.dim} {msg}"));
+                        bar.enable_steady_tick(TICK);
+                        bar
+                    });
+                    bar.set_message(text);
+                    Some(bar)
+                }
+            };
+            self.nodes.insert(line.instance.clone(), (line.clone(), bar));
+        }
+    }
+
+    fn node_text(&self, line: &NodeLine) -> String {
+        let mark = line.mark.paint(self.style);
+        format!("    {mark} {:10} {}  {}", line.at, self.style.dim(&line.instance), line.text)
+    }
+
+    fn end(&mut self, mark: Mark, text: &str) {
+        if let Some(bar) = self.layer_bar.take() {
+            bar.finish_and_clear();
+        }
+        let drawn: Vec<_> = std::mem::take(&mut self.nodes)
+            .into_values()
+            .filter_map(|(line, bar)| bar.map(|bar| (line, bar)))
+            .collect();
+        for (line, bar) in drawn {
+            bar.finish_and_clear();
+            if line.mark != Mark::Waiting {
+                self.line(&self.node_text(&line));
+            }
+        }
+        let Some((layer, began)) = self.layer.take() else { return };
+        let name = self.style.bold(format!("{:LAYER_WIDTH$}", layer.label()));
+        let took = self.style.dim(format!("{:.1} s", began.elapsed().as_secs_f64()));
+        self.line(&format!("{} {name} {text}  {took}", mark.paint(self.style)));
+    }
+}

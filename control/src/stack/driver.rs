@@ -1,0 +1,317 @@
+//! Walks the layers: up (observe → plan → apply → gate), plan alone, and down, backwards.
+
+use std::time::Instant;
+
+use contract::StepOutcome;
+use serde::Serialize;
+
+use crate::aws::poll::side_by_side;
+use crate::layers::addons::Addons;
+use crate::layers::cluster::ControlPlane;
+use crate::layers::gpu::Gpu;
+use crate::layers::identity::Identity;
+use crate::layers::network::Network;
+use crate::layers::reports;
+use crate::layers::system::System;
+use crate::output::progress::Mark;
+use crate::stack::report::{DownReport, LayerReport, Left, Outcome, StepReport, UpReport};
+use crate::stack::{Action, Applied, Gate, Inputs, Layer, StackError, Step, Storey, World};
+
+/// Runs the body for the storey of a layer: the one place where both meet.
+macro_rules! for_layer {
+    ($layer:expr, $storey:ident => $body:expr) => {
+        match $layer {
+            Layer::Network => {
+                type $storey = Network;
+                $body
+            }
+            Layer::Identity => {
+                type $storey = Identity;
+                $body
+            }
+            Layer::Cluster => {
+                type $storey = ControlPlane;
+                $body
+            }
+            Layer::Addons => {
+                type $storey = Addons;
+                $body
+            }
+            Layer::System => {
+                type $storey = System;
+                $body
+            }
+            Layer::Gpu => {
+                type $storey = Gpu;
+                $body
+            }
+        }
+    };
+}
+
+/// What a walk did before it ended, and why it ended early.
+#[derive(Debug)]
+pub struct Walk<R> {
+    /// What was done.
+    pub report: R,
+    /// Why it ended early; none when it did not.
+    pub stopped: Option<StackError>,
+}
+
+/// One row of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// What is done.
+    pub action: Action,
+    /// To what kind of thing.
+    pub resource: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A layer of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedLayer {
+    /// Which.
+    pub layer: Layer,
+    /// Its steps.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// What `up` would do now.
+///
+/// # Errors
+/// Those of the reads, or [`StackError::Conflict`].
+pub async fn plan(world: &World, mut inputs: Inputs) -> Result<Vec<PlannedLayer>, StackError> {
+    let mut layers = Vec::new();
+    for layer in Layer::ALL {
+        let steps = for_layer!(layer, S => plan_layer::<S>(world, &mut inputs).await?);
+        layers.push(PlannedLayer { layer, steps });
+    }
+    Ok(layers)
+}
+
+async fn plan_layer<S: Storey>(
+    world: &World,
+    inputs: &mut Inputs,
+) -> Result<Vec<PlannedStep>, StackError> {
+    let facts = S::observe(world, Some(inputs)).await?;
+    let steps = S::plan(inputs, &facts)?;
+    let mut given = inputs.given.clone();
+    S::give(inputs, &facts, &mut given);
+    inputs.given = given;
+    let row = |step: Step<S::Op>| PlannedStep {
+        action: step.action,
+        resource: step.resource,
+        name: step.name,
+        why: step.why,
+    };
+    Ok(steps.into_iter().map(row).collect())
+}
+
+/// Builds the layers up to `through`, each on the proof of the one below.
+pub async fn up(world: &World, mut inputs: Inputs, through: Layer) -> Walk<UpReport> {
+    let began = Instant::now();
+    let mut layers = Vec::new();
+    let mut outcome = Outcome::Ready;
+    let mut stopped = None;
+    for layer in Layer::ALL.into_iter().filter(|layer| *layer <= through) {
+        let (report, error) = for_layer!(layer, S => raise::<S>(world, &mut inputs).await);
+        let gate = report.gate.clone();
+        layers.push(report);
+        if let Some(error) = error {
+            outcome = match error {
+                StackError::Interrupted => Outcome::Interrupted,
+                _ => Outcome::Failed,
+            };
+            stopped = Some(error);
+            break;
+        }
+        match gate {
+            Some(Gate::NodesFailed { .. }) => outcome = Outcome::Partial,
+            Some(Gate::TimedOut { .. }) => outcome = Outcome::TimedOut,
+            Some(Gate::Degraded { ref nodes, .. }) if !nodes.reasons.is_empty() => {
+                outcome = Outcome::Partial;
+                continue;
+            }
+            _ => continue,
+        }
+        break;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    Walk { report: UpReport::of(&world.scope.fleet, outcome, layers, seconds), stopped }
+}
+
+async fn raise<S: Storey>(
+    world: &World,
+    inputs: &mut Inputs,
+) -> (LayerReport, Option<StackError>) {
+    let began = Instant::now();
+    world.progress.begin(S::LAYER);
+    let mut report =
+        LayerReport { layer: S::LAYER, steps: Vec::new(), gate: None, seconds: 0.0 };
+    let ended = build::<S>(world, inputs, &mut report).await;
+    report.seconds = began.elapsed().as_secs_f64();
+    let (mark, text) = match (&ended, &report.gate) {
+        (Err(StackError::Interrupted), _) => (Mark::Fair, "interrupted".to_owned()),
+        (Err(_), _) => (Mark::Bad, format!("{}, then failed", changes(&report))),
+        (Ok(()), Some(gate)) => {
+            let mark = match gate {
+                Gate::Open { .. } => Mark::Good,
+                Gate::Degraded { .. } => Mark::Fair,
+                Gate::NodesFailed { .. } | Gate::TimedOut { .. } => Mark::Bad,
+            };
+            (mark, format!("{} · {}", changes(&report), gate.detail()))
+        }
+        (Ok(()), None) => (Mark::Good, changes(&report)),
+    };
+    world.progress.end(mark, &text);
+    (report, ended.err())
+}
+
+fn changes(report: &LayerReport) -> String {
+    match report.changed() {
+        0 => "Unchanged".to_owned(),
+        1 => "1 change".to_owned(),
+        many => format!("{many} changes"),
+    }
+}
+
+async fn build<S: Storey>(
+    world: &World,
+    inputs: &mut Inputs,
+    report: &mut LayerReport,
+) -> Result<(), StackError> {
+    let mut facts = S::observe(world, Some(inputs)).await?;
+    let steps = S::plan(inputs, &facts)?;
+    run_steps::<S>(world, steps, &mut facts, &mut report.steps).await?;
+    world.progress.gate(S::LAYER.proves());
+    report.gate = Some(S::gate(world, inputs, &mut facts).await?);
+    let mut given = inputs.given.clone();
+    S::give(inputs, &facts, &mut given);
+    inputs.given = given;
+    Ok(())
+}
+
+/// Runs a layer's steps, stage by stage. The steps of one stage run side by side; when one of them
+/// fails the others of its stage still end, so that everything that was made is known.
+async fn run_steps<S: Storey>(
+    world: &World,
+    mut steps: Vec<Step<S::Op>>,
+    facts: &mut S::Facts,
+    reports: &mut Vec<StepReport>,
+) -> Result<(), StackError> {
+    world.progress.steps(steps.len());
+    steps.sort_by_key(|step| step.stage);
+    for stage in steps.chunk_by(|a, b| a.stage == b.stage) {
+        if world.interrupt.is_raised() {
+            return Err(StackError::Interrupted);
+        }
+        let seen: &S::Facts = facts;
+        let running = stage.iter().map(async |step| {
+            let ended = S::apply(world, &step.op, seen).await;
+            world.progress.step(step.resource, &step.name);
+            ended
+        });
+        let ended = side_by_side(running).await;
+        let mut failed = None;
+        for (step, ended) in stage.iter().zip(ended) {
+            match ended {
+                Ok(Applied { outcome, learn }) => {
+                    reports.push(StepReport::of(step, outcome));
+                    learn(facts);
+                }
+                Err(error) => {
+                    let left = contract::ErrorChain(&error).to_string();
+                    reports.push(StepReport::of(step, StepOutcome::Failed(left)));
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the layers away, top down, then counts what is still owned.
+pub async fn down(world: &World) -> Walk<DownReport> {
+    let began = Instant::now();
+    let mut layers = Vec::new();
+    let mut stopped = None;
+    for layer in Layer::ALL.into_iter().rev() {
+        let (report, error) = for_layer!(layer, S => raze::<S>(world).await);
+        layers.push(report);
+        if error.is_some() {
+            stopped = error;
+            break;
+        }
+    }
+    let mut left = Vec::new();
+    if stopped.is_none() {
+        match reports::delete(world).await {
+            Ok(()) => {}
+            Err(error) => stopped = Some(error),
+        }
+    }
+    match leftovers(world).await {
+        Ok(found) => left = found,
+        Err(error) => {
+            stopped.get_or_insert(error);
+        }
+    }
+    let report = DownReport {
+        fleet: Some(world.scope.fleet.clone()),
+        deleted: layers.iter().map(LayerReport::changed).sum(),
+        leftovers: left.len(),
+        left,
+        layers,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    Walk { report, stopped }
+}
+
+async fn raze<S: Storey>(world: &World) -> (LayerReport, Option<StackError>) {
+    let began = Instant::now();
+    world.progress.begin(S::LAYER);
+    let mut steps = Vec::new();
+    let ended = async {
+        let mut facts = S::observe(world, None).await?;
+        let teardown = S::teardown(&world.scope, &facts);
+        run_steps::<S>(world, teardown, &mut facts, &mut steps).await
+    }
+    .await;
+    let report = LayerReport {
+        layer: S::LAYER,
+        steps,
+        gate: None,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    let (mark, text) = match &ended {
+        Ok(()) if report.steps.is_empty() => (Mark::Good, "nothing was there".to_owned()),
+        Ok(()) => (Mark::Good, format!("{} removed", report.changed())),
+        Err(StackError::Interrupted) => (Mark::Fair, "interrupted".to_owned()),
+        Err(_) => (Mark::Bad, format!("{} removed, then failed", report.changed())),
+    };
+    world.progress.end(mark, &text);
+    (report, ended.err())
+}
+
+/// What is still owned, looked up anew: whatever a walk down would still remove.
+async fn leftovers(world: &World) -> Result<Vec<Left>, StackError> {
+    let mut left = Vec::new();
+    for layer in Layer::ALL {
+        let owned = for_layer!(layer, S => {
+            let facts = S::observe(world, None).await?;
+            let steps = S::teardown(&world.scope, &facts);
+            steps.into_iter().map(|step| (step.resource, step.name)).collect::<Vec<_>>()
+        });
+        left.extend(owned.into_iter().map(|(kind, id)| Left { kind: kind.to_owned(), id }));
+    }
+    let parameters = reports::list(world).await?;
+    left.extend(parameters.into_iter().map(|id| Left { kind: "parameter".to_owned(), id }));
+    Ok(left)
+}

@@ -1,0 +1,97 @@
+//! What layers are handed: the way to the world, what is asked, and what the layers below gave.
+
+use contract::names::{TAG_FLEET, TAG_LAYER};
+
+use crate::aws::eks::ClusterFacts;
+use crate::aws::partition::Partition;
+use crate::aws::poll::Pace;
+use crate::aws::Clients;
+use crate::config::FleetSpec;
+use crate::layers::identity::artifact::Artifact;
+use crate::output::Progress;
+use crate::stack::{Interrupt, Layer};
+
+/// Which fleet, where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Name of the fleet, which is its cluster's.
+    pub fleet: String,
+    /// Account id.
+    pub account: String,
+    /// Region.
+    pub region: String,
+    /// Partition of the region.
+    pub partition: Partition,
+}
+
+impl Scope {
+    /// The tags that everything of a layer carries, ours first.
+    pub fn tags(&self, layer: Layer) -> impl Iterator<Item = (String, String)> {
+        [
+            (TAG_FLEET.to_owned(), self.fleet.clone()),
+            (TAG_LAYER.to_owned(), layer.label().to_owned()),
+        ]
+        .into_iter()
+    }
+}
+
+/// Everything that a plan is made from, beside what was observed.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Which fleet, where.
+    pub scope: Scope,
+    /// What is asked.
+    pub spec: FleetSpec,
+    /// The agent's tarball, where the fleet publishes it.
+    pub artifact: Option<Artifact>,
+    /// What the layers below gave.
+    pub given: Given,
+}
+
+/// What layers give to those above. What is none is known only after its layer is built.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Of the network.
+    pub network: Option<NetworkGiven>,
+    /// Of the identity layer.
+    pub identity: Option<IdentityGiven>,
+    /// Of the cluster.
+    pub cluster: Option<ClusterFacts>,
+}
+
+/// What the network gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkGiven {
+    /// The VPC.
+    pub vpc: String,
+    /// Subnets of load balancers, by zone.
+    pub public_subnets: Vec<String>,
+    /// Subnets of nodes, by zone.
+    pub private_subnets: Vec<String>,
+}
+
+/// What the identity layer gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityGiven {
+    /// The control plane's role.
+    pub cluster_role: String,
+    /// The system pools' role.
+    pub system_node_role: String,
+    /// The other pools' role.
+    pub gpu_node_role: String,
+}
+
+/// The way to the world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Which fleet, where.
+    pub scope: Scope,
+    /// AWS.
+    pub clients: Clients,
+    /// How often waits look.
+    pub pace: Pace,
+    /// Whether somebody asked us to stop.
+    pub interrupt: Interrupt,
+    /// What people see meanwhile.
+    pub progress: Progress,
+}
