@@ -11,16 +11,14 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod stack;
-
 pub mod diagnose;
+pub mod stack;
 
 pub mod launch;
 pub mod layers;
 pub mod user_data;
 
 pub mod aws;
-pub mod diagnose;
 pub mod failure;
 pub mod kube;
 pub mod output;

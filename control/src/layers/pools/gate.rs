@@ -54,14 +54,14 @@ async fn see(
 fn line(node: &NodeVerdict) -> NodeLine {
     let (mark, text) = match node.state {
         NodeState::Ready => (Mark::Good, "Ready".to_owned()),
-        NodeState::Joining => (Mark::Waiting, node.progress()),
+        NodeState::Joining => (Mark::Waiting, node.progress().to_owned()),
         NodeState::Failed => (Mark::Bad, node.reasons.first().map(cause).unwrap_or_default()),
     };
-    let text = match (node.state, node.gpus.expected) {
+    let text = match (node.state, node.gpus_expected) {
         (NodeState::Ready, Some(gpus)) if gpus > 0 => format!("{text}, {gpus} GPUs proven"),
         _ => text,
     };
-    NodeLine { at: format!("{}/{}", node.pool, node.index), instance: node.instance.clone(), text, mark }
+    NodeLine { at: node.place(), instance: node.instance.clone(), text, mark }
 }
 
 fn cause(finding: &Finding) -> String {
