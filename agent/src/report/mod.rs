@@ -1,7 +1,7 @@
 //! The join report: built here, purely, and sent over every channel that works.
 //!
 //! The most independent channel first: the serial console ([`console`]), the file on the node
-//! ([`file`]), Parameter Store ([`parameter`]) and the tag on the instance ([`tag`]). A channel that
+//! ([`mod@file`]), Parameter Store ([`parameter`]) and the tag on the instance ([`tag`]). A channel that
 //! fails never holds the join up: each has a task of its own that sees only the latest report.
 
 pub mod channel;

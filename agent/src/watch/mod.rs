@@ -1,8 +1,8 @@
 //! After the join: samples the GPUs, serves their metrics, and keeps the Node condition true.
 //!
-//! Three tasks share one snapshot. [`sampler`] keeps a helper process that asks NVML, and goes on
+//! Three tasks share one snapshot. `sampler` keeps a helper process that asks NVML, and goes on
 //! from the last samples when that hangs or dies. The metrics server reads the snapshot. The
-//! [`condition`] follows from it and from the join's report, level-triggered. None of them waits
+//! `condition` follows from it and from the join's report, level-triggered. None of them waits
 //! for the driver, so a stop is never held up and the watchdog is always fed.
 
 mod condition;
