@@ -91,15 +91,25 @@ pub async fn install(
     credentials: Option<&Credentials>,
 ) -> Result<(), InstallError> {
     let tarball = fetch(&install.url, emulator, credentials).await?;
-    let actual = hex::encode(Sha256::digest(&tarball));
-    if actual != install.sha256 {
-        return Err(InstallError::WrongChecksum {
-            url: install.url.clone(),
-            actual,
-            expected: install.sha256.clone(),
-        });
+    let (root, install) = (root.to_owned(), install.clone());
+    // Hashing and unpacking take their time, which the other nodes' IMDS must not wait for.
+    let checked = tokio::task::spawn_blocking(move || {
+        check(&tarball, &install)?;
+        unpack(&root, &tarball, &install.url)
+    });
+    checked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn check(tarball: &[u8], install: &Install) -> Result<(), InstallError> {
+    let actual = hex::encode(Sha256::digest(tarball));
+    if actual == install.sha256 {
+        return Ok(());
     }
-    unpack(root, &tarball, &install.url)
+    Err(InstallError::WrongChecksum {
+        url: install.url.clone(),
+        actual,
+        expected: install.sha256.clone(),
+    })
 }
 
 /// Unpacks a tarball that is trusted already, as the image build does for a baked agent.
