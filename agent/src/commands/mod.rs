@@ -1,4 +1,4 @@
-//! One verb a file. Data goes to standard output, through [`print`]; everything else to the log.
+//! One verb a file. Data goes to standard output, through [`print()`]; everything else to the log.
 
 mod explain;
 mod logging;
