@@ -1,9 +1,11 @@
 """The control API, `/_control/*`: how the lab looks at the emulated account and steers it.
 
-It reads snapshots without the lock, so that it answers while AWS calls are being served.
+What it shows is read under the lock: an instance that is being launched has no role and no place in
+its group yet, and must not be seen so.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,8 +25,8 @@ class ControlApi:
         self.world = world
         self.directory = directory
         self._routes = {
-            ("GET", "instances"): lambda _q, _b: (200, views.instances(world)),
-            ("GET", "eks"): lambda _q, _b: (200, views.eks(world)),
+            ("GET", "instances"): lambda _q, _b: self._view(views.instances),
+            ("GET", "eks"): lambda _q, _b: self._view(views.eks),
             ("GET", "health"): lambda _q, _b: (200, {"ready": True}),
             ("POST", "nodes"): self._post_nodes,
             ("POST", "workloads"): self._post_workloads,
@@ -46,6 +48,10 @@ class ControlApi:
             return route(query, json.loads(body) if body else {})
         except (ValueError, KeyError, TypeError, InvalidRule) as error:
             return 400, {"error": f"{type(error).__name__}: {error}"}
+
+    def _view(self, view: Callable[[World], Any]) -> Answer:
+        with self.world.lock:
+            return 200, view(self.world)
 
     def _post_nodes(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
         for instance_id, ready in body["registered"].items():
