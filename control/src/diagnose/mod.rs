@@ -3,10 +3,12 @@
 //! [`survey`](mod@survey) reads the whole fleet in few calls; [`verdict`] judges each node, purely; together they
 //! are [`node_verdicts`], which `status`, `diagnose` and the layers' gates share. For one node,
 //! [`gather`] reads everything that can bear on it, side by side, and [`rules`] turns that evidence
-//! into ranked causes, purely. [`pools`] are the node groups behind the nodes.
+//! into ranked causes, purely. [`pools`] are the node groups behind the nodes, [`layers`] the rows
+//! above them.
 
 pub mod facts;
 pub mod gather;
+pub mod layers;
 pub mod pools;
 pub mod rules;
 pub mod survey;
