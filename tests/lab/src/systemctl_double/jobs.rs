@@ -79,10 +79,11 @@ fn begin(store: &Store, unit: Unit) -> io::Result<Begun> {
 /// Waits for a start job to end, as `systemctl start` without `--no-block` does.
 async fn finish(store: &Store, unit: Unit) -> Answer {
     loop {
+        // In this order: a keeper records the unit's end before its own.
+        let kept = store.keeper_is_alive(unit);
         let state = store.load(unit);
         match state.active {
-            Active::Activating if state.sub == "auto-restart" => {}
-            Active::Activating if store.keeper_is_alive(unit) => {}
+            Active::Activating if kept || state.sub == "auto-restart" => {}
             Active::Active => return Answer::default(),
             Active::Inactive if state.result == "success" => return Answer::default(),
             _ => return failed_job(unit, &state.result),
