@@ -155,7 +155,7 @@ async fn metrics(story: &mut Story) -> anyhow::Result<()> {
     let address = story.address_of("gpu/0").await?;
     let command = format!(
         "curl -s http://{address}:9400/metrics | grep -E \
-         '^(DCGM_FI_DEV_(GPU_TEMP|POWER_USAGE|FB_FREE)\\{gpu=\"[01]\"|rollcall_join)'"
+         '^(DCGM_FI_DEV_(GPU_TEMP|POWER_USAGE|FB_FREE)\\{{gpu=\"[01]\"|rollcall_join)'"
     );
     let shown = story.shell(&command).await?;
     ensure!(shown.contains("DCGM_FI_DEV_GPU_TEMP"), "no DCGM_FI_DEV_GPU_TEMP among the metrics");
