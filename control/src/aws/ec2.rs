@@ -74,9 +74,10 @@ pub async fn instance_types(
         .send()
         .await
         .attempted(|| format!("describe the instance types `{}`", names.join("`, `")))?;
-    let types = answer.instance_types().iter().filter_map(|info| {
-        Some((info.instance_type()?.as_str().to_owned(), type_facts(info)))
-    });
+    let types = answer
+        .instance_types()
+        .iter()
+        .filter_map(|info| Some((info.instance_type()?.as_str().to_owned(), type_facts(info))));
     Ok(types.collect())
 }
 
@@ -106,9 +107,10 @@ fn type_facts(info: &InstanceTypeInfo) -> TypeFacts {
 
 /// NVIDIA's GPUs: those of other makers (g4ad) are none of ours.
 fn gpus(info: &InstanceTypeInfo) -> Option<ExpectedGpus> {
-    let gpus = info.gpu_info()?.gpus().iter().filter(|gpu| {
-        gpu.manufacturer().is_some_and(|maker| maker.eq_ignore_ascii_case("NVIDIA"))
-    });
+    let gpus =
+        info.gpu_info()?.gpus().iter().filter(|gpu| {
+            gpu.manufacturer().is_some_and(|maker| maker.eq_ignore_ascii_case("NVIDIA"))
+        });
     let gpus: Vec<_> = gpus.collect();
     let first = gpus.first()?;
     Some(ExpectedGpus {

@@ -94,8 +94,7 @@ pub async fn side_by_side<F: Future>(futures: impl IntoIterator<Item = F>) -> Ve
 mod tests {
     use super::*;
 
-    const PACE: Pace =
-        Pace { first: Duration::from_millis(1), slowest: Duration::from_millis(2) };
+    const PACE: Pace = Pace { first: Duration::from_millis(1), slowest: Duration::from_millis(2) };
 
     #[tokio::test]
     async fn a_wait_ends_when_it_comes_or_when_its_time_is_up() {

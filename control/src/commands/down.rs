@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn what_is_left_is_listed() {
         let mut report = DownReport { fleet: Some("prod".into()), deleted: 7, ..nothing() };
-        assert!(text(&report, "", Style::PLAIN).contains("Gone: prod, 7 resources removed, 0 left"));
+        assert!(
+            text(&report, "", Style::PLAIN).contains("Gone: prod, 7 resources removed, 0 left")
+        );
         report.left = vec![Left { kind: "vpc".into(), id: "vpc-1".into() }];
         report.leftovers = 1;
         let said = text(&report, "control down --fleet prod", Style::PLAIN);

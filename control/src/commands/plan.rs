@@ -125,7 +125,8 @@ fn addition(resource: &str, steps: &[PlannedStep], style: Style) -> String {
         1 => resource.to_owned(),
         many => format!("{many} {}", plural(resource)),
     };
-    let known = steps.iter().find_map(|step| step.why.find("(known after").map(|at| &step.why[at..]));
+    let known =
+        steps.iter().find_map(|step| step.why.find("(known after").map(|at| &step.why[at..]));
     let mut text = shorten(&format!("{what} {}", names.join(", ")), ROW_WIDTH);
     if let Some(known) = known {
         text = format!("{text}  {}", style.dim(known));

@@ -57,20 +57,31 @@ pub fn text(report: &UpReport, resume: &str, style: Style) -> String {
     match report.outcome {
         Outcome::Ready if report.changed == 0 => {
             let all = style.green("Unchanged");
-            out.push_str(&format!("{all}: {fleet} is as asked, {} nodes ready  {took}\n", nodes.ready));
+            out.push_str(&format!(
+                "{all}: {fleet} is as asked, {} nodes ready  {took}\n",
+                nodes.ready
+            ));
         }
         Outcome::Ready => {
             let ready = style.green("Ready");
             let (changed, nodes) = (report.changed, nodes.ready);
-            out.push_str(&format!("{ready}: {fleet}, {changed} changes, {nodes} nodes ready  {took}\n"));
+            out.push_str(&format!(
+                "{ready}: {fleet}, {changed} changes, {nodes} nodes ready  {took}\n"
+            ));
         }
         Outcome::Partial => {
-            let failed = style.red(format!("{} of {} nodes failed", nodes.failed, nodes.ready + nodes.failed));
+            let failed = style.red(format!(
+                "{} of {} nodes failed",
+                nodes.failed,
+                nodes.ready + nodes.failed
+            ));
             out.push_str(&format!("{failed}; {} are ready  {took}\n", nodes.ready));
         }
         Outcome::TimedOut => {
             let late = style.red("Timed out");
-            out.push_str(&format!("{late}: a gate has not opened; {resume} asks it again  {took}\n"));
+            out.push_str(&format!(
+                "{late}: a gate has not opened; {resume} asks it again  {took}\n"
+            ));
         }
         Outcome::Interrupted => {
             let interrupted = style.yellow("Interrupted");

@@ -23,7 +23,8 @@ pub async fn list(world: &World) -> Result<Vec<String>, StackError> {
             .values(&path)
             .build();
         let what = || format!("list the parameters under `{path}`");
-        let filter = filter.map_err(|_| AwsError::Incomplete { attempted: what(), missing: "key" })?;
+        let filter =
+            filter.map_err(|_| AwsError::Incomplete { attempted: what(), missing: "key" })?;
         let call = world.clients.ssm.describe_parameters().parameter_filters(filter);
         let mut pages = call.into_paginator().send();
         while let Some(page) = pages.next().await {

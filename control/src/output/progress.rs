@@ -110,7 +110,9 @@ impl Progress {
         self.with(|screen| {
             if let Some(bar) = &screen.layer_bar {
                 bar.set_length(count.try_into().unwrap_or(u64::MAX));
-                bar.set_style(template("{spinner:.cyan} {prefix} {bar:24.cyan/dim} {pos}/{len} {msg:.dim}"));
+                bar.set_style(template(
+                    "{spinner:.cyan} {prefix} {bar:24.cyan/dim} {pos}/{len} {msg:.dim}",
+                ));
             }
         });
     }

@@ -144,14 +144,10 @@ pub async fn up(world: &World, mut inputs: Inputs, through: Layer) -> Walk<UpRep
     Walk { report: UpReport::of(&world.scope.fleet, outcome, layers, seconds), stopped }
 }
 
-async fn raise<S: Storey>(
-    world: &World,
-    inputs: &mut Inputs,
-) -> (LayerReport, Option<StackError>) {
+async fn raise<S: Storey>(world: &World, inputs: &mut Inputs) -> (LayerReport, Option<StackError>) {
     let began = Instant::now();
     world.progress.begin(S::LAYER);
-    let mut report =
-        LayerReport { layer: S::LAYER, steps: Vec::new(), gate: None, seconds: 0.0 };
+    let mut report = LayerReport { layer: S::LAYER, steps: Vec::new(), gate: None, seconds: 0.0 };
     let ended = build::<S>(world, inputs, &mut report).await;
     report.seconds = began.elapsed().as_secs_f64();
     let (mark, text) = match (&ended, &report.gate) {
@@ -284,12 +280,8 @@ async fn raze<S: Storey>(world: &World) -> (LayerReport, Option<StackError>) {
         run_steps::<S>(world, teardown, &mut facts, &mut steps).await
     }
     .await;
-    let report = LayerReport {
-        layer: S::LAYER,
-        steps,
-        gate: None,
-        seconds: began.elapsed().as_secs_f64(),
-    };
+    let report =
+        LayerReport { layer: S::LAYER, steps, gate: None, seconds: began.elapsed().as_secs_f64() };
     let (mark, text) = match &ended {
         Ok(()) if report.steps.is_empty() => (Mark::Good, "nothing was there".to_owned()),
         Ok(()) => (Mark::Good, format!("{} removed", report.changed())),

@@ -2,10 +2,10 @@
 
 use contract::names::{TAG_FLEET, TAG_LAYER};
 
+use crate::aws::Clients;
 use crate::aws::eks::ClusterFacts;
 use crate::aws::partition::Partition;
 use crate::aws::poll::Pace;
-use crate::aws::Clients;
 use crate::config::FleetSpec;
 use crate::layers::identity::artifact::Artifact;
 use crate::output::Progress;

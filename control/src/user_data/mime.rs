@@ -11,9 +11,8 @@ pub(super) struct Part {
 
 /// The whole message.
 pub(super) fn multipart(parts: &[Part]) -> String {
-    let mut text = format!(
-        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n"
-    );
+    let mut text =
+        format!("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\n\n");
     for part in parts {
         debug_assert!(!part.body.contains(BOUNDARY), "a part holds the boundary");
         text.push_str(&format!(

@@ -9,9 +9,7 @@ mod node_config;
 use std::collections::BTreeMap;
 
 use contract::AgentConfig;
-use contract::names::{
-    AGENT_CONFIG_PATH, MIME_CLOUD_CONFIG, MIME_NODE_CONFIG, MIME_SHELL_SCRIPT,
-};
+use contract::names::{AGENT_CONFIG_PATH, MIME_CLOUD_CONFIG, MIME_NODE_CONFIG, MIME_SHELL_SCRIPT};
 use serde::Serialize;
 
 use crate::config::spec::Taint;
@@ -106,16 +104,17 @@ struct WriteFile {
 /// [`UserDataError`] when it is larger than EC2 takes.
 pub fn render(data: &UserData) -> Result<String, UserDataError> {
     let pool = &data.agent.pool;
-    let yaml = |part: &'static str| {
-        move |source| UserDataError::Yaml { pool: pool.clone(), part, source }
-    };
+    let yaml =
+        |part: &'static str| move |source| UserDataError::Yaml { pool: pool.clone(), part, source };
     let content = serde_yaml::to_string(&data.agent).map_err(yaml("agent configuration"))?;
     let file = WriteFile { path: AGENT_CONFIG_PATH, permissions: "0644", content };
     let cloud_config = serde_yaml::to_string(&CloudConfig { write_files: [file] })
         .map_err(yaml("cloud-config"))?;
 
-    let mut parts =
-        vec![Part { media_type: MIME_CLOUD_CONFIG, body: format!("#cloud-config\n{cloud_config}") }];
+    let mut parts = vec![Part {
+        media_type: MIME_CLOUD_CONFIG,
+        body: format!("#cloud-config\n{cloud_config}"),
+    }];
     if let Some(install) = &data.agent.install {
         let body = install::script(install, &data.region);
         parts.push(Part { media_type: MIME_SHELL_SCRIPT, body });
@@ -195,8 +194,7 @@ mod tests {
     #[test]
     fn too_much_is_refused_with_its_size() {
         let mut data = sample(None);
-        data.node.labels =
-            (0..800).map(|n| (format!("label-{n}"), "x".repeat(20))).collect();
+        data.node.labels = (0..800).map(|n| (format!("label-{n}"), "x".repeat(20))).collect();
         let error = render(&data).unwrap_err();
         assert!(matches!(error, UserDataError::TooLarge { size, .. } if size > LIMIT));
     }

@@ -49,7 +49,8 @@ struct Kubelet {
 pub(super) fn render(node: &NodeSettings) -> Result<String, serde_yaml::Error> {
     let mut flags = Vec::new();
     if !node.labels.is_empty() {
-        let labels: Vec<_> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: Vec<_> =
+            node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         flags.push(format!("--node-labels={}", labels.join(",")));
     }
     if !node.taints.is_empty() {

@@ -30,9 +30,7 @@ pub async fn apply(world: &World, op: &Op, _: &AddonsFacts) -> Done {
             let learn = move |facts: &mut AddonsFacts| drop(facts.addons.insert(name, fact));
             Ok(Applied { outcome, learn: Box::new(learn) })
         }
-        Op::Apply(object) => {
-            Ok(Applied::ended(apply_object(world, Layer::Addons, object).await?))
-        }
+        Op::Apply(object) => Ok(Applied::ended(apply_object(world, Layer::Addons, object).await?)),
         Op::Delete(cluster, name) => {
             delete(world, cluster, name).await?;
             let name = name.clone();

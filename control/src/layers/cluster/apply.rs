@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_eks::types::{
-    AuthenticationMode, CreateAccessConfigRequest, VpcConfigRequest,
-};
+use aws_sdk_eks::types::{AuthenticationMode, CreateAccessConfigRequest, VpcConfigRequest};
 use contract::StepOutcome;
 
 use crate::aws::poll::{Waited, until};

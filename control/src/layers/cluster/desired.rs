@@ -37,11 +37,10 @@ pub fn desired(inputs: &Inputs) -> Desired {
     let mut tags = tags::of(&scope.fleet, Layer::Cluster, &scope.fleet, &spec.tags);
     tags.insert(TAG_SPEC.into(), spec_hash(&["cluster", &spec.kubernetes]));
     let given = &inputs.given;
-    let foundation = given.identity.as_ref().zip(given.network.as_ref()).map(
-        |(identity, network)| Foundation {
+    let foundation =
+        given.identity.as_ref().zip(given.network.as_ref()).map(|(identity, network)| Foundation {
             role: identity.cluster_role.clone(),
             subnets: [&network.private_subnets[..], &network.public_subnets[..]].concat(),
-        },
-    );
+        });
     Desired { name: scope.fleet.clone(), version: spec.kubernetes.clone(), foundation, tags }
 }

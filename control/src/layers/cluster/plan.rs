@@ -23,9 +23,8 @@ pub fn plan(desired: &Desired, facts: &ControlPlaneFacts) -> Result<Vec<Step<Op>
     let Some(status) = &facts.status else {
         return Ok(vec![Step::add(0, "eks cluster", name, Op::Create(desired.clone()))]);
     };
-    let conflict = |message: String, hint: &str| {
-        Err(StackError::Conflict { message, hint: hint.to_owned() })
-    };
+    let conflict =
+        |message: String, hint: &str| Err(StackError::Conflict { message, hint: hint.to_owned() });
     if !facts.ours {
         return conflict(
             format!("the cluster `{name}` exists and does not belong to this fleet"),

@@ -181,8 +181,7 @@ async fn secure_bucket(world: &World, wish: &BucketWish) -> Result<(), AwsError>
     let answer = call.public_access_block_configuration(block).send().await;
     answer.attempted(|| format!("block public access to the bucket `{name}`"))?;
     let what = || format!("tag the bucket `{name}`");
-    let incomplete =
-        |_| AwsError::Incomplete { attempted: what(), missing: "key or value" };
+    let incomplete = |_| AwsError::Incomplete { attempted: what(), missing: "key or value" };
     let tags = wish.tags.iter().map(|(key, value)| S3Tag::builder().key(key).value(value).build());
     let tags = tags.collect::<Result<Vec<_>, _>>().map_err(incomplete)?;
     let tagging = Tagging::builder().set_tag_set(Some(tags)).build().map_err(incomplete)?;

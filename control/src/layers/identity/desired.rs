@@ -133,12 +133,7 @@ pub fn desired(inputs: &Inputs) -> Desired {
         fleet: scope.fleet.clone(),
         roles: vec![
             role(&names.cluster, "eks.amazonaws.com", CLUSTER_POLICIES, None),
-            role(
-                &names.system_node,
-                "ec2.amazonaws.com",
-                NODE_POLICIES,
-                Some(node_rights.clone()),
-            ),
+            role(&names.system_node, "ec2.amazonaws.com", NODE_POLICIES, Some(node_rights.clone())),
             role(&names.gpu_node, "ec2.amazonaws.com", NODE_POLICIES, Some(node_rights)),
         ],
         bucket: published.then(|| BucketWish {

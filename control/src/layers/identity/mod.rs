@@ -30,10 +30,7 @@ impl Storey for Identity {
     type Facts = IdentityFacts;
     type Op = Op;
 
-    async fn observe(
-        world: &World,
-        inputs: Option<&Inputs>,
-    ) -> Result<IdentityFacts, StackError> {
+    async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<IdentityFacts, StackError> {
         observe::observe(world, inputs).await
     }
 

@@ -140,7 +140,8 @@ async fn bucket(
     }
     if let Some(key) = artifact.map(Artifact::key).filter(|key| objects.contains_key(key)) {
         let call = s3.head_object().bucket(name).key(&key).checksum_mode(ChecksumMode::Enabled);
-        let head = call.send().await.attempted(|| format!("read `{key}` in the bucket `{name}`"))?;
+        let head =
+            call.send().await.attempted(|| format!("read `{key}` in the bucket `{name}`"))?;
         objects.insert(key, head.checksum_sha256);
     }
     let block = s3.get_public_access_block().bucket(name).send().await.attempted(what);

@@ -49,8 +49,10 @@ pub async fn apply(world: &World, op: &Op, facts: &NetworkFacts) -> Result<Appli
         Op::DeleteTable(table) => delete_table(world, table).await,
         Op::DeleteInterface(id) => {
             let call = || world.clients.ec2.delete_network_interface().network_interface_id(id);
-            patiently(world, async || gone(call().send().await.attempted(|| deletion("interface", id))))
-                .await
+            patiently(world, async || {
+                gone(call().send().await.attempted(|| deletion("interface", id)))
+            })
+            .await
         }
         Op::DeleteSecurityGroup(id) => {
             let call = || world.clients.ec2.delete_security_group().group_id(id);
@@ -59,8 +61,10 @@ pub async fn apply(world: &World, op: &Op, facts: &NetworkFacts) -> Result<Appli
         }
         Op::DeleteSubnet(id) => {
             let call = || world.clients.ec2.delete_subnet().subnet_id(id);
-            patiently(world, async || gone(call().send().await.attempted(|| deletion("subnet", id))))
-                .await
+            patiently(world, async || {
+                gone(call().send().await.attempted(|| deletion("subnet", id)))
+            })
+            .await
         }
         Op::DeleteGateway(gateway) => delete_gateway(world, gateway).await,
         Op::DeleteVpc(id) => {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::aws::poll::{Waited, until};
 use crate::config::FleetSpec;
 use crate::layers::network::NetworkFacts;
 use crate::layers::network::observe;
 use crate::stack::{Gate, Inputs, StackError, World};
-use crate::aws::poll::{Waited, until};
 
 const DEADLINE: Duration = Duration::from_secs(600);
 /// Addresses that the VPC CNI keeps on a node for its pods: an interface and a warm one.

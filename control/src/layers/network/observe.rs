@@ -208,7 +208,11 @@ async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
     Ok(zones)
 }
 
-pub(super) async fn vpcs(clients: &Clients, fleet: &str, owned: &Filter) -> Result<Vec<VpcFact>, AwsError> {
+pub(super) async fn vpcs(
+    clients: &Clients,
+    fleet: &str,
+    owned: &Filter,
+) -> Result<Vec<VpcFact>, AwsError> {
     let pages = clients.ec2.describe_vpcs().filters(owned.clone()).into_paginator().items().send();
     let vpcs = pages.try_collect().await.attempted(|| format!("list the VPCs of `{fleet}`"))?;
     let vpcs = vpcs.into_iter().map(|vpc| VpcFact {
@@ -316,8 +320,7 @@ pub(super) async fn tables(
     let tables = pages.into_paginator().items().send().try_collect().await;
     let tables = tables.attempted(|| format!("list the route tables of `{fleet}`"))?;
     let tables = tables.into_iter().map(|table| {
-        let route =
-            table.routes().iter().find(|r| r.destination_cidr_block() == Some(EVERYWHERE));
+        let route = table.routes().iter().find(|r| r.destination_cidr_block() == Some(EVERYWHERE));
         let associations = table.associations().iter();
         TableFact {
             id: text(table.route_table_id()),
@@ -351,16 +354,16 @@ async fn interfaces(clients: &Clients, vpc: &str) -> Result<Vec<InterfaceFact>, 
     Ok(by_id(interfaces, |interface| &interface.id))
 }
 
-async fn security_groups(
-    clients: &Clients,
-    vpc: &str,
-) -> Result<Vec<SecurityGroupFact>, AwsError> {
+async fn security_groups(clients: &Clients, vpc: &str) -> Result<Vec<SecurityGroupFact>, AwsError> {
     let pages = clients.ec2.describe_security_groups().filters(filter("vpc-id", vpc));
     let groups = pages.into_paginator().items().send().try_collect().await;
     let groups = groups.attempted(|| format!("list the security groups of `{vpc}`"))?;
     let groups = groups
         .into_iter()
-        .map(|group| SecurityGroupFact { id: text(group.group_id()), name: text(group.group_name()) })
+        .map(|group| SecurityGroupFact {
+            id: text(group.group_id()),
+            name: text(group.group_name()),
+        })
         .filter(|group| group.name != "default");
     Ok(by_id(groups, |group| &group.id))
 }

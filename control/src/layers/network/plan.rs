@@ -142,8 +142,7 @@ fn plan_subnets(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op
         let role =
             if wish.public { "kubernetes.io/role/elb" } else { "kubernetes.io/role/internal-elb" };
         let cidr = wish.cidr.to_string();
-        let tags =
-            own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone], &[(role, "1")]);
+        let tags = own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone], &[(role, "1")]);
         steps.push(Step::add(1, "subnet", &wish.name, Op::CreateSubnet(wish.clone(), tags)));
     }
 }
@@ -170,9 +169,7 @@ fn plan_tables(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>
         }
         let target = match &wish.way_out {
             WayOut::Internet => facts.gateway.as_ref().map(|gateway| &gateway.id),
-            WayOut::Nat(name) => {
-                facts.nats.iter().find(|nat| nat.name == *name).map(|nat| &nat.id)
-            }
+            WayOut::Nat(name) => facts.nats.iter().find(|nat| nat.name == *name).map(|nat| &nat.id),
         };
         let leads = fact.and_then(|fact| fact.way_out.as_ref());
         let op = Op::SetRoute(wish.name.clone(), wish.way_out.clone());
@@ -227,9 +224,8 @@ pub fn teardown(facts: &NetworkFacts) -> Vec<Step<Op>> {
     // Those in use belong to a service (NAT, control plane) that takes them along itself.
     for interface in facts.interfaces.iter().filter(|i| i.status == "available") {
         let op = Op::DeleteInterface(interface.id.clone());
-        steps.push(
-            Step::destroy(1, "interface", &interface.id, op).because(&interface.description),
-        );
+        steps
+            .push(Step::destroy(1, "interface", &interface.id, op).because(&interface.description));
     }
     for group in &facts.security_groups {
         let op = Op::DeleteSecurityGroup(group.id.clone());

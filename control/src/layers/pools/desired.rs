@@ -6,8 +6,8 @@ use contract::AgentConfig;
 use contract::agent_config::ExpectedGpus;
 use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL};
 
-use crate::aws::eks::ClusterFacts;
 use crate::aws::ec2::TypeFacts;
+use crate::aws::eks::ClusterFacts;
 use crate::config::spec::{Capacity, PoolClass, PoolSpec};
 use crate::launch::managed::GroupWish;
 use crate::launch::template::{LaunchPath, TemplateData};

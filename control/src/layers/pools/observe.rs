@@ -91,7 +91,8 @@ async fn templates(
     while let Some(page) = pages.next().await {
         let page = page.attempted(|| format!("list the launch templates of `{fleet}`"))?;
         for template in page.launch_templates() {
-            let (Some(id), Some(name)) = (template.launch_template_id(), template.launch_template_name())
+            let (Some(id), Some(name)) =
+                (template.launch_template_id(), template.launch_template_name())
             else {
                 continue;
             };

@@ -85,7 +85,8 @@ fn all_there_means_nothing_to_do() {
 #[test]
 fn what_differs_is_changed_and_no_more() {
     type Change = fn(&mut PoolsFacts);
-    let cases: [(&str, Change, &[(Action, &str)]); 4] = [
+    type Rows = &'static [(Action, &'static str)];
+    let cases: [(&str, Change, Rows); 4] = [
         ("size", |f| f.groups[0].size.desired = 3, &[(Action::Change, "node group size")]),
         (
             "specification",
