@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::cli::Answer;
 use super::keeper;
-use super::state::{Active, Store};
+use super::state::{Active, Store, UnitState};
 use super::units::{Kind, Unit};
 use crate::processes;
 
@@ -79,16 +79,31 @@ fn begin(store: &Store, unit: Unit) -> io::Result<Begun> {
 /// Waits for a start job to end, as `systemctl start` without `--no-block` does.
 async fn finish(store: &Store, unit: Unit) -> Answer {
     loop {
-        // In this order: a keeper records the unit's end before its own.
+        // In this order: a keeper that was gone before the state was read has written its last.
         let kept = store.keeper_is_alive(unit);
         let state = store.load(unit);
-        match state.active {
-            Active::Activating if kept || state.sub == "auto-restart" => {}
-            Active::Active => return Answer::default(),
-            Active::Inactive if state.result == "success" => return Answer::default(),
-            _ => return failed_job(unit, &state.result),
+        match outcome(&state, kept) {
+            Outcome::Running => tokio::time::sleep(POLL).await,
+            Outcome::Done => return Answer::default(),
+            Outcome::Failed => return failed_job(unit, &state.result),
         }
-        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Running,
+    Done,
+    Failed,
+}
+
+/// How a start job stands, by the unit's state and whether it was kept before that was read.
+fn outcome(state: &UnitState, kept: bool) -> Outcome {
+    match state.active {
+        Active::Activating if kept => Outcome::Running,
+        Active::Active => Outcome::Done,
+        Active::Inactive if state.result == "success" => Outcome::Done,
+        _ => Outcome::Failed,
     }
 }
 
@@ -171,4 +186,26 @@ fn io_failed(unit: Unit, error: &io::Error) -> Answer {
         format!("systemctl-double: could not keep the state of {}: {error}", unit.name),
         1,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_judged_by_state_and_keeper() {
+        let cases = [
+            (Active::Activating, "success", true, Outcome::Running),
+            (Active::Activating, "success", false, Outcome::Failed),
+            (Active::Active, "success", true, Outcome::Done),
+            (Active::Active, "success", false, Outcome::Done),
+            (Active::Inactive, "success", false, Outcome::Done),
+            (Active::Inactive, "exit-code", false, Outcome::Failed),
+            (Active::Failed, "exit-code", true, Outcome::Failed),
+        ];
+        for (active, result, kept, expected) in cases {
+            let state = UnitState { active, result: result.into(), ..UnitState::default() };
+            assert_eq!(outcome(&state, kept), expected, "{active:?} {result} {kept}");
+        }
+    }
 }

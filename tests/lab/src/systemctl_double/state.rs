@@ -222,6 +222,8 @@ impl Store {
     /// A unit's state; a service whose main process and keeper are gone has failed.
     #[must_use]
     pub fn load(&self, unit: Unit) -> UnitState {
+        // Before the state is read: a keeper that is gone by then has written its last.
+        let kept = self.keeper_is_alive(unit);
         let path = self.directory().join(format!("{}.json", unit.name));
         let state: UnitState = fs::read(path)
             .ok()
@@ -232,11 +234,7 @@ impl Store {
                 ..UnitState::default()
             });
         match state.main {
-            Some(main)
-                if state.active == Active::Active
-                    && !main.is_alive()
-                    && !self.keeper_is_alive(unit) =>
-            {
+            Some(main) if state.active == Active::Active && !main.is_alive() && !kept => {
                 state.ended(Exit::Signal(9), unit.remains(), state.started)
             }
             _ => state,

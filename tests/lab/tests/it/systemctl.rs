@@ -96,6 +96,24 @@ async fn a_job_goes_on_when_its_systemctl_is_killed_and_is_joined_by_others() {
     assert_eq!(property(&root, unit, "Result"), "success");
 }
 
+#[test]
+fn a_oneshot_that_ends_well_has_never_failed() {
+    // Many short ones side by side: the end of the process, its record and the waiter's look fall
+    // together in every order.
+    let starts = |_| {
+        let (_keep, root) = node("exit 0", "");
+        for unit in ["rollcall-nodeadm@config", "rollcall-nodeadm@run"].repeat(15) {
+            let started = call(&root, &format!("start {unit}"));
+            assert!(started.status.success(), "{unit}: {}", text(&started.stderr));
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            scope.spawn(move || starts(number));
+        }
+    });
+}
+
 #[tokio::test]
 async fn kubelet_needs_admission_runs_on_and_is_restarted() {
     let (_keep, root) =
