@@ -26,7 +26,7 @@ case $url in
         timeout 120 aws s3 cp --only-show-errors --region "$region" "$url" "$tarball" ||
             fail 'could not fetch the tarball from S3 with the role of this instance' ;;
     *)
-        curl -fsS --location --retry 5 --retry-all-errors --max-time 120 -o "$tarball" "$url" ||
+        curl -fsS --proto '=https' --location --retry 5 --retry-all-errors --max-time 120 -o "$tarball" "$url" ||
             fail 'could not fetch the tarball' ;;
 esac
 echo "$sha256  $tarball" | sha256sum --check --status ||

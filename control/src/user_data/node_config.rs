@@ -56,11 +56,7 @@ pub(super) fn render(node: &NodeSettings) -> Result<String, serde_yaml::Error> {
     if !node.taints.is_empty() {
         // A node may set its taints when it registers and never again, and a managed group's own
         // come after that: pods that do not want a GPU would be quicker.
-        let taints: Vec<_> = node
-            .taints
-            .iter()
-            .map(|taint| format!("{}={}:{}", taint.key, taint.value, taint.effect))
-            .collect();
+        let taints: Vec<_> = node.taints.iter().map(ToString::to_string).collect();
         flags.push(format!("--register-with-taints={}", taints.join(",")));
     }
     serde_yaml::to_string(&NodeConfig {
