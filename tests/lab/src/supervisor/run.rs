@@ -84,7 +84,7 @@ pub async fn run(directory: LabDirectory, options: Options) -> Result<(), Superv
                 kubernetes = record.kubernetes,
                 "lab serves"
             );
-            lab.until(ends.wait()).await;
+            lab.until(ends.wait(), directory.record()).await;
             Ok(())
         }
         Err(error) => {
@@ -191,10 +191,12 @@ impl Lab {
         Ok(Self { watching: runner.start(), runner, plane, emulator: process, tasks })
     }
 
-    /// Serves until `end`, or until the emulator has gone; then ends everything.
-    async fn until(mut self, end: impl Future<Output = ()>) {
+    /// Serves until `end`, or until the emulator or the lab's record has gone, then ends everything:
+    /// without a record, nobody could end it any more.
+    async fn until(mut self, end: impl Future<Output = ()>, record: PathBuf) {
         tokio::select! {
             () = end => tracing::info!("asked to end"),
+            () = removed(record) => tracing::error!("the lab's directory has been removed: so ends the lab"),
             status = self.emulator.ended() => tracing::error!(status, "the emulator has ended: so does the lab"),
         }
         drop(self.watching);
@@ -274,6 +276,13 @@ async fn reap_orphans() {
             let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
         }
         seen = zombies;
+    }
+}
+
+/// Waits until a file is gone.
+async fn removed(path: PathBuf) {
+    while path.exists() {
+        tokio::time::sleep(REAP).await;
     }
 }
 

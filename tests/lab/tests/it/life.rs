@@ -57,19 +57,29 @@ async fn what_a_killed_lab_leaves_is_swept() {
     assert!(!lab.dir().join("lab.json").exists());
 }
 
+#[tokio::test]
+async fn a_lab_ends_with_its_directory() {
+    let lab = Lab::up(&[]);
+    let pid = supervisor(&lab);
+    let mut family = processes::descendants(pid);
+    family.push(ProcessId::of(pid).unwrap());
+    std::fs::remove_dir_all(lab.dir()).unwrap();
+    let ended = until(Duration::from_secs(20), || family.iter().all(|id| !id.is_alive())).await;
+    assert!(ended, "survived the directory: {family:?}");
+}
+
 #[test]
 fn one_sentence_says_what_to_do() {
     let empty = tempfile::tempdir().unwrap();
     let dir = empty.path().to_str().unwrap();
     let missing = "/nonexistent/lab";
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["status", "--dir", dir], 1, "start one with lab up"),
         (&["status", "--dir", missing], 1, "start one with lab up"),
         (&["fault", "--dir", dir, "gpu/1", "gpu-missing"], 1, "start one with lab up"),
         (&["down", "--dir", missing], 0, ""),
         (&["fault", "--dir", dir, "gpu/1", "nonsense"], 64, "lab fault --help"),
         (&["fault", "--dir", dir, "nowhere", "gpu-missing"], 64, "POOL/INDEX"),
-        (&["up", "--dir", dir, "--kubernetes", "real"], 64, "not built yet"),
         (&["up", "--dir", dir, "--nodes", "machine"], 64, "not built yet"),
         (&["up", "--dir", dir, "--speed", "0"], 64, "above 0"),
     ];
