@@ -302,7 +302,7 @@ mod tests {
 
   cause     DriverLibraryMismatch (certain)
             seen
-  evidence  report      failed in drivers, attempt 2, written
+  evidence  ssm         failed in drivers, attempt 2, written
                         2026-11-20T20:00:30Z
             console     empty
             ec2         running, launched 3m12s ago; status checks: host ok,
@@ -340,7 +340,7 @@ mod tests {
             value["timeline"][3],
             serde_json::json!({"phase": "drivers", "state": "failed", "ms": 410})
         );
-        assert_eq!(value["evidence"][0]["source"], "report");
+        assert_eq!(value["evidence"][0]["source"], "ssm");
         assert!(value["fix"].as_str().unwrap().contains("i-0123456789abcdef0"));
     }
 

@@ -222,25 +222,25 @@ fn observations(evidence: &Evidence, conclusion: &Conclusion, now: Timestamp) ->
 
 fn report_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
     let facts = match &evidence.node.report {
-        super::Known::Unknown(why) => return add("report", why.clone()),
-        super::Known::Known(None) => return add("report", "none in Parameter Store".into()),
+        super::Known::Unknown(why) => return add("ssm", why.clone()),
+        super::Known::Known(None) => return add("ssm", "none in Parameter Store".into()),
         super::Known::Known(Some(facts)) => facts,
     };
     let report = &facts.report;
     match &facts.author {
         Author::Other(arn) => {
-            return add("report", format!("not believed: it was written by `{arn}`"));
+            return add("ssm", format!("not believed: it was written by `{arn}`"));
         }
-        Author::Unrecorded => add("report", "Parameter Store does not say who wrote it".into()),
+        Author::Unrecorded => add("ssm", "Parameter Store does not say who wrote it".into()),
         Author::Itself => {}
     }
     let stands = match (report.outcome, report.current_phase()) {
         (JoinOutcome::Failed, Some(phase)) => format!("failed in {phase}"),
         (outcome, _) => outcome.label().to_owned(),
     };
-    add("report", format!("{stands}, attempt {}, written {}", report.attempt, report.updated));
+    add("ssm", format!("{stands}, attempt {}, written {}", report.attempt, report.updated));
     for text in report.reasons.iter().flat_map(|finding| &finding.evidence) {
-        add("report", text.clone());
+        add("ssm", text.clone());
     }
     if let Some(gpus) = &report.gpus {
         let layers = [
@@ -252,7 +252,7 @@ fn report_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String))
         let known: Vec<String> =
             layers.iter().filter_map(|(layer, n)| Some(format!("{layer} {}", (*n)?))).collect();
         if !known.is_empty() {
-            add("report", format!("GPUs: {}", known.join(", ")));
+            add("ssm", format!("GPUs: {}", known.join(", ")));
         }
     }
 }
