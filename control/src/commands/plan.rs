@@ -112,6 +112,8 @@ fn rows(steps: &[PlannedStep], style: Style) -> Vec<String> {
         if action != Action::Add {
             let what = format!("{resource} {}", step.name);
             rows.push(format!("{} {what}  {}", mark(action, style), style.dim(&step.why)));
+        } else if resource == "node group" {
+            rows.push(addition(resource, &[step], style));
         } else if !shown.contains(&resource) {
             shown.push(resource);
             let alike = steps.iter().filter(|s| s.action == action && s.resource == resource);
@@ -127,11 +129,15 @@ fn addition(resource: &str, steps: &[&PlannedStep], style: Style) -> String {
         1 => resource.to_owned(),
         many => format!("{many} {}", plural(resource)),
     };
-    let known =
-        steps.iter().find_map(|step| step.why.find("(known after").map(|at| &step.why[at..]));
     let mut text = shorten(&format!("{what} {}", names.join(", ")), ROW_WIDTH);
-    if let Some(known) = known {
-        text = format!("{text}  {}", style.dim(known));
+    // That it does not exist is why everything is added; only what is said beyond is worth a place.
+    let beyond = |step: &&PlannedStep| {
+        let why = step.why.strip_prefix("does not exist").unwrap_or(&step.why);
+        why.trim_start_matches(';').trim().to_owned()
+    };
+    let beyond = steps.first().map(beyond).unwrap_or_default();
+    if !beyond.is_empty() {
+        text = format!("{text}  {}", style.dim(beyond));
     }
     format!("{} {text}", mark(Action::Add, style))
 }
@@ -181,7 +187,7 @@ mod tests {
                         Action::Add,
                         "node group",
                         "h100",
-                        "does not exist; 4 nodes (known after: cluster)",
+                        "does not exist; 4 × p5.48xlarge (known after: cluster)",
                     )],
                 },
             ],
@@ -191,7 +197,7 @@ mod tests {
 \x20            + route table r
 \x20            ~ default route prod-private  leads nowhere
 \x20 identity   as asked
-\x20 gpu        + node group h100  (known after: cluster)
+\x20 gpu        + node group h100  4 × p5.48xlarge (known after: cluster)
 
 Plan for prod: 4 add, 1 change, 0 replace, 0 destroy
 ";
