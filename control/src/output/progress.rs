@@ -25,8 +25,6 @@ pub struct NodeLine {
     pub instance: String,
     /// Where it is on its way, or why it is not.
     pub text: String,
-    /// The verdict in a word, `Ready` or the reason: a log gets a line when it changes.
-    pub word: String,
     /// How it stands.
     pub mark: Mark,
 }
@@ -197,14 +195,12 @@ impl Screen {
                 continue;
             }
             let text = self.node_text(line);
-            // A node that goes through eight phases in two seconds would fill a log.
-            let news = line.mark != Mark::Waiting
-                && before
-                    .is_none_or(|(known, _)| (known.mark, &known.word) != (line.mark, &line.word));
+            let settled = line.mark != Mark::Waiting;
             let known = self.nodes.remove(&line.instance).and_then(|(_, bar)| bar);
             let bar = match &self.bars {
                 None => {
-                    if news {
+                    // A node that goes through eight phases in two seconds would fill a log.
+                    if settled {
                         self.line(&text);
                     }
                     None

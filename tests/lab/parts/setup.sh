@@ -26,7 +26,7 @@ debian_release=${VERSION_CODENAME:-unknown}
 kubernetes_dir=$base/kubernetes-$KUBERNETES_VERSION-$(hash kubernetes/main.go kubernetes/go.mod kubernetes/go.sum)
 nodeadm_dir=$base/nodeadm-$NODEADM_VERSION-$(hash nodeadm/go.mod nodeadm/go.sum)
 debian_dir=$base/debian-$debian_release-$(text_hash "$arch" "$DEBIAN_PACKAGES")
-awscli_dir=$base/awscli-$AWSCLI_VERSION-$(text_hash "$(command -v python3 || true)")
+awscli_dir=$base/awscli-$AWSCLI_VERSION
 pause_dir=$base/pause-$(hash pause/pause.c)
 
 set_dir=$base/set-$(text_hash "$kubernetes_dir" "$nodeadm_dir" "$debian_dir" "$awscli_dir" "$pause_dir")
@@ -130,7 +130,9 @@ merge_usr() {
 build_awscli() {
     timeout 60 python3 -m venv "$1" &&
         timeout 300 "$1/bin/python" -m pip install --quiet --disable-pip-version-check "awscli==$AWSCLI_VERSION" &&
-        timeout 60 "$1/bin/python" -m awscli --version
+        timeout 60 "$1/bin/python" -m awscli --version &&
+        # pip's own script names the folder that is moved in a moment.
+        printf '#!/bin/sh\nexec %s/bin/python -m awscli "$@"\n' "$awscli_dir" >"$1/bin/aws"
 }
 
 build_pause() { timeout 60 gcc -Os -static -s -Wall -Wextra -Werror -o "$1/pause" "$here/pause/pause.c"; }
@@ -205,6 +207,8 @@ if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
 else
     skip debian "apt-get is missing: this is not Debian"
 fi
+# Its interpreter is a link to this machine's, which may have gone.
+[ -e "$awscli_dir/bin/python" ] || rm -rf "$awscli_dir"
 if command -v python3 >/dev/null; then make_part "$awscli_dir" awscli build_awscli; else skip awscli "python3 is missing"; fi
 if command -v go >/dev/null; then
     make_part "$nodeadm_dir" nodeadm build_nodeadm

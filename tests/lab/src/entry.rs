@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::Cli;
-use crate::{commands, journalctl_double, kubernetes, nodeadm_standin, output, systemctl_double};
+use crate::{
+    commands, journalctl_double, kubernetes, nodeadm_standin, nodes, output, systemctl_double,
+};
 
 /// What the binary can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,7 @@ enum Role {
     Kubelet,
     Systemctl,
     Journalctl,
+    CloudInit,
 }
 
 impl Role {
@@ -27,6 +30,7 @@ impl Role {
             Some("kubelet" | "kubelet-standin") => Self::Kubelet,
             Some("systemctl" | "systemctl-double") => Self::Systemctl,
             Some("journalctl" | "journalctl-double") => Self::Journalctl,
+            Some("cloud-init-double") => Self::CloudInit,
             _ => Self::Lab,
         }
     }
@@ -51,6 +55,11 @@ pub fn main() -> ExitCode {
     if role == Role::Kubelet {
         return kubernetes::kubelet_standin::main();
     }
+    if role == Role::CloudInit {
+        let stage: Vec<String> =
+            arguments.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+        return nodes::machine::cloud_init_double::main(&stage);
+    }
     let Some(root) = root(&called) else {
         output::progress(
             "error: a stand-in is called as ROOT/usr/bin/NAME, or with ROLLCALL_NODE_ROOT",
@@ -63,7 +72,7 @@ pub fn main() -> ExitCode {
         Role::Nodeadm => nodeadm_standin::main(&root, &arguments),
         Role::Systemctl => systemctl_double::main(&root, &arguments),
         Role::Journalctl => journalctl_double::main(&root, &arguments),
-        Role::Lab | Role::Kubelet => ExitCode::SUCCESS,
+        Role::Lab | Role::Kubelet | Role::CloudInit => ExitCode::SUCCESS,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The lab's gears: which parts are real. The stand-ins run anywhere; real Kubernetes runs where
-//! `make e2e-setup` has got its parts; machine nodes are to take their place behind the same choice.
+//! `make e2e-setup` has got its parts, machine nodes where that and root are to be had.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::kubernetes::real::{Parts, PartsError};
+use crate::kubernetes::real::Parts;
+use crate::nodes::machine;
 
 /// What serves the Kubernetes API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -36,16 +37,6 @@ pub enum NodesGear {
 /// A gear that cannot be had.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum GearError {
-    /// It is to come.
-    #[error("`{flag} {gear}` is not built yet: use `{flag} {instead}`, or leave it out")]
-    NotBuilt {
-        /// The option.
-        flag: &'static str,
-        /// Its value.
-        gear: &'static str,
-        /// The value that works.
-        instead: &'static str,
-    },
     /// Its parts are not on this machine.
     #[error("`{flag} {gear}` cannot run here: {why}; or use `{flag} {instead}`")]
     Missing {
@@ -56,12 +47,12 @@ pub enum GearError {
         /// The value that works.
         instead: &'static str,
         /// What is missing, and how to get it.
-        why: PartsError,
+        why: String,
     },
 }
 
 impl KubernetesGear {
-    /// The gear that will run. `auto` takes real Kubernetes only together with machine nodes, so
+    /// The gear that will run. Machines have a real kubelet, which needs real Kubernetes; `auto` takes real Kubernetes only together with machine nodes, so
     /// that a run is either all stand-ins or all real.
     ///
     /// # Errors
@@ -73,7 +64,7 @@ impl KubernetesGear {
             }
             (Self::Real, _) => Parts::find().map(|_| Self::Real).map_err(|why| {
                 let (flag, gear, instead) = ("--kubernetes", "real", "standin");
-                GearError::Missing { flag, gear, instead, why }
+                GearError::Missing { flag, gear, instead, why: why.to_string() }
             }),
             (Self::Auto, NodesGear::Machine) => {
                 Ok(Parts::find().map_or(Self::Standin, |_| Self::Real))
@@ -86,13 +77,14 @@ impl NodesGear {
     /// The gear that will run.
     ///
     /// # Errors
-    /// When it is not built yet.
+    /// When this machine cannot have the one asked for.
     pub fn resolve(self) -> Result<Self, GearError> {
         match self {
             Self::Auto | Self::Process => Ok(Self::Process),
-            Self::Machine => {
-                Err(GearError::NotBuilt { flag: "--nodes", gear: "machine", instead: "process" })
-            }
+            Self::Machine => machine::check().map(|_| Self::Machine).map_err(|why| {
+                let (flag, gear, instead) = ("--nodes", "machine", "process");
+                GearError::Missing { flag, gear, instead, why: why.to_string() }
+            }),
         }
     }
 }
@@ -107,7 +99,10 @@ mod tests {
         assert_eq!(KubernetesGear::Auto.resolve(process), Ok(KubernetesGear::Standin));
         assert_eq!(KubernetesGear::Standin.resolve(process), Ok(KubernetesGear::Standin));
         assert_eq!(NodesGear::Auto.resolve(), Ok(NodesGear::Process));
-        assert!(NodesGear::Machine.resolve().is_err());
+        if let Err(error) = NodesGear::Machine.resolve() {
+            let text = error.to_string();
+            assert!(text.contains("--nodes machine") && text.contains("process"), "{text}");
+        }
         // With or without the parts: real, or a refusal that says what is missing and what works.
         match KubernetesGear::Real.resolve(process) {
             Ok(gear) => assert_eq!(gear, KubernetesGear::Real),

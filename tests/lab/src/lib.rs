@@ -20,6 +20,7 @@ pub mod instances;
 pub mod journalctl_double;
 pub mod kubernetes;
 pub mod nodeadm_standin;
+pub mod nodes;
 pub mod output;
 pub mod processes;
 pub mod supervisor;

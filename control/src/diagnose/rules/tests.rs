@@ -1,5 +1,3 @@
-//! Causes on tables of evidence.
-
 use super::*;
 use crate::diagnose::facts::{ConsoleFacts, Known, NodeEvidence};
 use crate::diagnose::gather::StatusChecks;

@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 
 use crate::cli::Place;
 use crate::directory::{LabDirectory, ignore_missing};
+use crate::gear::NodesGear;
+use crate::nodes::machine;
 use crate::output;
 use crate::processes::{self, ProcessId};
 use crate::supervisor::Record;
@@ -24,6 +26,10 @@ pub(super) async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     let record = Record::read(&directory);
     let was_up = end_supervisor(&directory).await;
     let swept = sweep(&directory).await;
+    let had_machines = record.as_ref().is_some_and(|r| r.options.nodes == NodesGear::Machine);
+    if had_machines && let Err(error) = machine::sweep().await {
+        output::progress(&format!("left: {error}"));
+    }
     let processes = processes::of_lab(directory.path());
     let ports = record.as_ref().map(busy_ports).unwrap_or_default();
     for id in &processes {

@@ -22,6 +22,7 @@ use crate::faults::Fault;
 use crate::faults::effects::{Undo, World};
 use crate::faults::hardware::Hardware;
 use crate::imds::{Imds, Tasks};
+use crate::nodes::machine::{Ground, Machine, MachineError};
 use crate::processes;
 use crate::systemctl_double::state::{Exit, Store};
 use crate::systemctl_double::units;
@@ -39,6 +40,8 @@ pub struct Surroundings {
     pub programs: Programs,
     /// The tarball that the image has baked in, if any.
     pub baked: Option<PathBuf>,
+    /// What machines stand on; without it nodes are processes.
+    pub ground: Option<Arc<Ground>>,
 }
 
 /// How far a node has come.
@@ -72,6 +75,7 @@ struct Live {
     stage: Stage,
     tasks: Vec<JoinHandle<()>>,
     imds: Option<Tasks>,
+    machine: Option<Machine>,
     faults: Vec<Fault>,
     undo: Vec<(Fault, Undo)>,
     /// The instance is gone: nothing may be started any more.
@@ -89,6 +93,8 @@ enum BootError {
     Intake(#[from] intake::IntakeError),
     #[error(transparent)]
     Install(#[from] install::InstallError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     #[error("the image has no agent and the user data names none (install: {{url, sha256}})")]
     NoAgent,
 }
@@ -110,6 +116,7 @@ impl Node {
                 stage: Stage::Booting,
                 tasks: Vec::new(),
                 imds: None,
+                machine: None,
                 faults: Vec::new(),
                 undo: Vec::new(),
                 ended: false,
@@ -147,6 +154,9 @@ impl Node {
         imds: TcpListener,
         faults: Vec<Fault>,
     ) -> Result<(), BootError> {
+        if let Some(ground) = &around.ground {
+            return self.power_on(around, ground, faults).await;
+        }
         self.build(around)?;
         self.lay(around, faults).await;
         let tasks = self.imds.start(imds, around.emulator.clone());
@@ -162,6 +172,26 @@ impl Node {
                 live.tasks.push(tokio::spawn(kept));
             }
         }
+        Ok(())
+    }
+
+    /// A machine boots by itself: it gets hardware, a network, IMDS and power.
+    async fn power_on(
+        &self,
+        around: &Surroundings,
+        ground: &Ground,
+        faults: Vec<Fault>,
+    ) -> Result<(), BootError> {
+        let node = self.root.parent().unwrap_or(&self.root);
+        std::fs::create_dir_all(self.root.join("dev"))?;
+        self.hardware.set(&[])?;
+        self.lay(around, faults).await;
+        let imds = Machine::connect(&self.instance)?;
+        let tasks = self.imds.start(imds, around.emulator.clone());
+        let machine = Machine::start(ground, node, &self.instance)?;
+        let mut live = self.live();
+        live.imds = Some(tasks);
+        live.machine = Some(machine);
         Ok(())
     }
 
@@ -233,7 +263,7 @@ impl Node {
         match error {
             BootError::Install(_) | BootError::NoAgent => self.console.install_failed(&why),
             BootError::Intake(_) => self.console.print(&format!("cloud-init[1]: WARNING: {why}")),
-            BootError::Directory(_) | BootError::Files(_) => {
+            BootError::Directory(_) | BootError::Files(_) | BootError::Machine(_) => {
                 self.console.print(&format!("lab: the node could not be built: {why}"));
             }
         }
@@ -321,9 +351,14 @@ impl Node {
                 let _ = around.world.take_back(undo).await;
             }
         }
+        let machine = self.live().machine.take();
+        let mut left = match machine {
+            Some(machine) => machine.stop().await,
+            None => Vec::new(),
+        };
         let family = processes::of_node(&self.root);
         let grace = Duration::from_secs(3);
-        let mut left = processes::end(&family, grace).await;
+        left.extend(processes::end(&family, grace).await);
         for task in tasks {
             task.abort();
         }

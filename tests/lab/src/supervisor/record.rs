@@ -146,13 +146,7 @@ impl Record {
     /// The parts, in the order in which they build on each other.
     #[must_use]
     pub fn components(&self, emulator: i32) -> Vec<(&'static str, Component)> {
-        let part = |kind: &str, what: &str| Component {
-            kind: kind.into(),
-            what: what.into(),
-            endpoint: None,
-            pid: None,
-        };
-        vec![
+        let mut components = vec![
             (
                 "aws",
                 Component {
@@ -176,22 +170,64 @@ impl Record {
                     }
                 },
             ),
-            ("nodes", part("stand-in", "process nodes: files and processes, no machine")),
-            ("imds", part("stand-in", "IMDSv2 on each node's loopback address")),
-            ("systemd", part("stand-in", "systemctl-double, journalctl-double")),
-            ("nodeadm", part("stand-in", "nodeadm-standin")),
-            (
-                "kubelet",
-                part("stand-in", "kubelet-standin, with the VPC CNI's and device plugin's pods"),
-            ),
+        ];
+        components.extend(self.node_components());
+        components.extend([
             (
                 "gpus",
                 part("stand-in", "nvml-sim as libnvidia-ml.so.1, called by the real nvml-wrapper"),
             ),
             ("control", part("real", "the program that users install")),
             ("agent", part("real", "from the tarball that the user data names")),
+        ]);
+        components
+    }
+
+    fn node_components(&self) -> Vec<(&'static str, Component)> {
+        let machine = self.options.nodes == NodesGear::Machine;
+        let pick = |real: &str, standin: &str| {
+            if machine { part("real", real) } else { part("stand-in", standin) }
+        };
+        vec![
+            (
+                "nodes",
+                pick(
+                    "machines: namespaces, network, cgroups",
+                    "process nodes: files and processes, no machine",
+                ),
+            ),
+            (
+                "imds",
+                part(
+                    "stand-in",
+                    if machine {
+                        "IMDSv2 at 169.254.169.254"
+                    } else {
+                        "IMDSv2 on each node's loopback address"
+                    },
+                ),
+            ),
+            (
+                "systemd",
+                pick(
+                    "systemd as PID 1, journald; cloud-init-double",
+                    "systemctl-double, journalctl-double",
+                ),
+            ),
+            ("nodeadm", pick("AWS's nodeadm", "nodeadm-standin")),
+            (
+                "kubelet",
+                pick(
+                    "kubelet, containerd, runc, CNI plugins; aws-node-double",
+                    "kubelet-standin, with the VPC CNI's and device plugin's pods",
+                ),
+            ),
         ]
     }
+}
+
+fn part(kind: &str, what: &str) -> Component {
+    Component { kind: kind.into(), what: what.into(), endpoint: None, pid: None }
 }
 
 /// Whether `path` looks like the emulator's package.

@@ -19,7 +19,7 @@ use super::record::{Options, Phase, Record};
 use crate::aws::Emulator;
 use crate::directory::{DirectoryError, LabDirectory, link_or_copy, write_atomically};
 use crate::faults::effects::World;
-use crate::gear::KubernetesGear;
+use crate::gear::{KubernetesGear, NodesGear};
 use crate::instances::image::Programs;
 use crate::instances::loopback::{Addresses, AddressesExhausted};
 use crate::instances::node::Surroundings;
@@ -27,6 +27,7 @@ use crate::instances::runner::{Runner, Watching};
 use crate::kubernetes::ControlPlane;
 use crate::kubernetes::real::{self, Parts, RealConfig};
 use crate::kubernetes::standin::{self, StandinConfig};
+use crate::nodes::machine::{self, Ground, MachineError};
 use crate::processes::{self, ProcessId, own_program};
 
 /// How often orphans that have ended are waited for.
@@ -50,6 +51,9 @@ pub enum SupervisorError {
     /// Kubernetes.
     #[error("Kubernetes did not come up")]
     Kubernetes(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Machine nodes.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The operating system.
     #[error("could not {0}")]
     System(&'static str, #[source] std::io::Error),
@@ -154,6 +158,7 @@ struct Lab {
     watching: Watching,
     plane: ControlPlane,
     emulator: emulator::Process,
+    ground: Option<std::sync::Arc<Ground>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -162,7 +167,15 @@ impl Lab {
         let programs = install_programs(directory, &record.options)?;
         let (addresses, claim) = Addresses::claim().await?;
         let claimed = claim.local_addr().map_err(|e| SupervisorError::System("listen", e))?;
+        let mut ground = match record.options.nodes {
+            NodesGear::Machine => Some(Ground::lay(directory.path(), &programs.lab)?),
+            NodesGear::Auto | NodesGear::Process => None,
+        };
         let (process, emulator, plane) = start_world(directory, &record.options).await?;
+        if let Some(ground) = &mut ground {
+            ground.relay(emulator.endpoint()).await?;
+        }
+        let ground = ground.map(std::sync::Arc::new);
         record.api = format!("http://{claimed}");
         record.endpoint = emulator.endpoint().to_owned();
         record.region = emulator.region().to_owned();
@@ -174,6 +187,7 @@ impl Lab {
             emulator,
             programs,
             baked: record.options.baked_agent.clone(),
+            ground: ground.clone(),
         };
         let runner = Runner::new(around, addresses);
         let api = Api {
@@ -188,7 +202,7 @@ impl Lab {
             }
         };
         let tasks = vec![tokio::spawn(serve), tokio::spawn(reap_orphans())];
-        Ok(Self { watching: runner.start(), runner, plane, emulator: process, tasks })
+        Ok(Self { watching: runner.start(), runner, plane, emulator: process, ground, tasks })
     }
 
     /// Serves until `end`, or until the emulator or the lab's record has gone, then ends everything:
@@ -203,6 +217,9 @@ impl Lab {
         let mut left = self.runner.end_all().await;
         self.plane.stop().await;
         left.extend(self.emulator.end().await);
+        if let Some(ground) = self.ground {
+            ground.clear();
+        }
         for task in self.tasks {
             task.abort();
         }
@@ -218,7 +235,11 @@ async fn start_world(
     directory: &LabDirectory,
     options: &Options,
 ) -> Result<(emulator::Process, Emulator, ControlPlane), SupervisorError> {
-    let listen = ([127, 0, 0, 1], 0).into();
+    let host = match options.nodes {
+        NodesGear::Machine => machine::ENDPOINT,
+        NodesGear::Auto | NodesGear::Process => std::net::Ipv4Addr::LOCALHOST,
+    };
+    let listen = (host, 0).into();
     let (dir, region) = (directory.kubernetes(), "us-east-1".to_owned());
     if options.kubernetes == KubernetesGear::Real {
         let parts = Parts::find().map_err(kubernetes_failed)?;

@@ -174,8 +174,12 @@ fn pod(form: Form) -> Value {
 }
 
 /// The folders of the host that the VPC CNI's pod fills.
-const HOST_FOLDERS: [(&str, &str); 2] =
-    [("cni-net-dir", "/etc/cni/net.d"), ("run-dir", "/var/run/aws-node")];
+const HOST_FOLDERS: [(&str, &str); 3] = [
+    ("cni-net-dir", "/etc/cni/net.d"),
+    ("run-dir", "/var/run/aws-node"),
+    // Where a machine of the lab has the file that holds the CNI back.
+    ("simulated", "/run/rollcall-lab/simulated"),
+];
 
 fn mounts(form: Form) -> Value {
     let of =

@@ -13,7 +13,7 @@ mod keeper;
 mod parts;
 mod pki;
 mod programs;
-mod relay;
+pub(crate) mod relay;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -135,7 +135,7 @@ pub async fn bind(config: RealConfig) -> Result<Bound, RealError> {
     let failed = |source| RealError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let listen = listener.local_addr().map_err(failed)?;
-    let pki = pki::make(&config.dir.join("pki"), &[listen.ip()])?;
+    let pki = pki::make(&config.dir.join("pki"), &[listen.ip(), BEHIND.into()])?;
     let ca_path = pki.ca();
     let host = if listen.ip().is_loopback() { "localhost".into() } else { listen.ip().to_string() };
     let endpoint = format!("https://{host}:{}", listen.port());

@@ -88,8 +88,17 @@ impl Parts {
         }
     }
 
+    /// A part's version; empty when it is not in the list.
+    #[must_use]
+    pub fn version(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |part| part.version.as_str())
+    }
+
     /// A program of Kubernetes.
-    pub(super) fn kubernetes(&self, program: &str) -> Result<PathBuf, PartsError> {
+    ///
+    /// # Errors
+    /// When Kubernetes is not ready.
+    pub fn kubernetes(&self, program: &str) -> Result<PathBuf, PartsError> {
         self.path("kubernetes").map(|path| path.with_file_name(program))
     }
 

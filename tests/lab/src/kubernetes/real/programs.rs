@@ -223,6 +223,8 @@ fn controller_flags(layout: &Layout<'_>) -> Vec<String> {
     vec![
         flag("kubeconfig", path(&layout.dir.join("controller-manager.json"))),
         flag("controllers", "*"),
+        // Each controller as its own service account, with the rights that its role gives.
+        flag("use-service-account-credentials", true),
         flag("leader-elect", false),
         flag("secure-port", 0),
         flag("root-ca-file", file("ca.crt")),

@@ -17,7 +17,7 @@ const REBIND: Duration = Duration::from_millis(50);
 
 /// What the relay is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// Accept.
     Open,
     /// Refuse, and close what is open.
@@ -27,10 +27,10 @@ pub(super) enum Mode {
 }
 
 /// Peers whose connections are closed without an answer.
-pub(super) type CutOff = Arc<Mutex<HashSet<IpAddr>>>;
+pub(crate) type CutOff = Arc<Mutex<HashSet<IpAddr>>>;
 
 /// Relays until the mode is [`Mode::Stopped`].
-pub(super) async fn run(
+pub(crate) async fn run(
     listener: TcpListener,
     listen: SocketAddr,
     upstream: SocketAddr,

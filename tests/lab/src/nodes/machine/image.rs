@@ -1,0 +1,227 @@
+//! The image of a machine: AL2023's files and places on the host's userland.
+//!
+//! `/usr` is the host's under Debian's packages under one layer of the lab's own; `/etc` is written
+//! per machine and holds of the host's only what programs need to run at all.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::units::{MASKED, UNITS};
+use super::{MachineError, container_images, network};
+use crate::aws::Instance;
+use crate::directory::{DirectoryError, ignore_missing, write_atomically};
+use crate::kubernetes::real::Parts;
+
+/// What a machine here needs beyond AL2023, as a NodeConfig that is merged into its own: kubelet on
+/// a host with cgroup v1, shared kernel settings, and no right to lower an OOM score or to raise a
+/// limit (`OPEN_FILES`: the host's own).
+const BEYOND_AL2023: &str = "\
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  kubelet:
+    config:
+      cgroupDriver: cgroupfs
+      protectKernelDefaults: false
+      localStorageCapacityIsolation: false
+  containerd:
+    baseRuntimeSpec:
+      process:
+        rlimits:
+          - {type: RLIMIT_NOFILE, soft: OPEN_FILES, hard: OPEN_FILES}
+    config: |
+      [plugins.'io.containerd.grpc.v1.cri']
+      restrict_oom_score_adj = true
+      disable_apparmor = true
+      [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
+      SystemdCgroup = false
+";
+
+const OS_RELEASE: &str = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\n\
+    VERSION_ID=\"2023\"\nPLATFORM_ID=\"platform:al2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n\
+    VENDOR_NAME=\"AWS\"\nVARIANT_ID=\"eks\"\n";
+
+/// A credential provider that knows no registry: all images are on the machine already.
+const ECR_CREDENTIAL_PROVIDER_DOUBLE: &str = "#!/bin/sh\n# ecr-credential-provider-double of the lab\n\
+    echo '{\"kind\":\"CredentialProviderResponse\",\"apiVersion\":\"credentialprovider.kubelet.k8s.io/v1\",\
+    \"cacheKeyType\":\"Registry\",\"cacheDuration\":\"1h\",\"auth\":{}}'\n";
+
+/// Files and folders of the host's `/etc` that its userland needs.
+const FROM_HOST: [&str; 16] = [
+    "passwd",
+    "group",
+    "shadow",
+    "gshadow",
+    "nsswitch.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "login.defs",
+    "services",
+    "protocols",
+    "ssl",
+    "pam.d",
+    "security",
+    "dbus-1",
+    "alternatives",
+];
+
+const IPTABLES: [&str; 6] = [
+    "iptables",
+    "iptables-save",
+    "iptables-restore",
+    "ip6tables",
+    "ip6tables-save",
+    "ip6tables-restore",
+];
+
+/// The layer of `/usr` that all machines share, and the container images.
+pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), MachineError> {
+    let usr = dir.join("usr");
+    for folder in ["bin", "sbin", "lib64", "libexec/rollcall-lab"] {
+        make(&usr.join(folder))?;
+    }
+    link(&parts.kubernetes("kubelet")?, &usr.join("bin/kubelet"))?;
+    link(&parts.kubernetes("kubectl")?, &usr.join("bin/kubectl"))?;
+    link(parts.path("nodeadm")?, &usr.join("bin/nodeadm"))?;
+    link(parts.path("nodeadm-internal")?, &usr.join("bin/nodeadm-internal"))?;
+    link(parts.path("awscli")?, &usr.join("bin/aws"))?;
+    link(lab, &usr.join("bin/cloud-init-double"))?;
+    for name in IPTABLES {
+        link(Path::new("xtables-legacy-multi"), &usr.join("sbin").join(name))?;
+    }
+    let images = dir.join("images");
+    let import = format!(
+        "#!/bin/sh\nfor image in {}/*.tar; do\n    ctr --namespace k8s.io images import \"$image\" >/dev/null || exit 1\ndone\n",
+        images.display()
+    );
+    file(&usr.join("libexec/rollcall-lab/import-images"), &import, 0o755)?;
+    container_images::write(&images, parts)
+}
+
+/// One machine's own files, below its node's directory.
+pub(super) fn write(
+    node: &Path,
+    shared: &Path,
+    parts: &Parts,
+    instance: &Instance,
+) -> Result<(), MachineError> {
+    let machine = node.join("machine");
+    for folder in ["root", "upper", "work", "etc", "var/lib", "var/log", "var/cache", "var/tmp"] {
+        make(&machine.join(folder))?;
+    }
+    link(Path::new("/run"), &machine.join("var/run"))?;
+    let debian = parts.path("debian")?.join("usr");
+    let layers = format!("{}:{}:/usr", shared.join("usr").display(), debian.display());
+    file(&machine.join("layers"), &layers, 0o644)?;
+    let folders: String =
+        binds(shared, parts)?.iter().map(|folder| format!("{}\n", folder.display())).collect();
+    file(&machine.join("binds"), &folders, 0o644)?;
+    file(&machine.join("hostname"), &instance.private_dns_name, 0o644)?;
+    file(&machine.join("start.sh"), include_str!("start.sh"), 0o755)?;
+    file(&machine.join("init.sh"), include_str!("init.sh"), 0o755)?;
+    make(&node.join("root/dev"))?;
+    etc(&machine.join("etc"), parts, instance)
+}
+
+/// Folders of the host that the links of the layers lead to.
+fn binds(shared: &Path, parts: &Parts) -> Result<Vec<PathBuf>, MachineError> {
+    let cache = parts.path("kubernetes")?.ancestors().nth(2).map(Path::to_owned);
+    let interpreter = parts.path("awscli")?.with_file_name("python");
+    let python =
+        interpreter.canonicalize().ok().and_then(|path| Some(path.ancestors().nth(2)?.to_owned()));
+    let lab = shared.parent().map(|dir| dir.join("bin"));
+    let folders = [cache, python, lab, Some(shared.join("images"))].into_iter().flatten();
+    Ok(folders.filter(|folder| !folder.starts_with("/usr")).collect())
+}
+
+fn etc(etc: &Path, parts: &Parts, instance: &Instance) -> Result<(), MachineError> {
+    for name in FROM_HOST {
+        copy(&Path::new("/etc").join(name), etc)?;
+    }
+    let name = &instance.private_dns_name;
+    let id = instance.instance_id.trim_start_matches("i-");
+    let endpoints: String = network::SERVICES
+        .iter()
+        .map(|(service, address)| format!(" AWS_ENDPOINT_URL_{service}=http://{address}"))
+        .collect();
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
+    let kubernetes = parts.version("kubernetes");
+    let texts = [
+        ("os-release", OS_RELEASE.to_owned()),
+        ("fstab", String::new()),
+        ("resolv.conf", String::new()),
+        ("hostname", format!("{name}\n")),
+        ("machine-id", format!("{id:0<32.32}\n")),
+        ("hosts", format!("127.0.0.1 localhost\n{} {name}\n", instance.private_ip)),
+        ("eks/kubelet-version.txt", format!("v{kubernetes}\n")),
+        ("eks/containerd-version.txt", format!("containerd v{}\n", containerd_version(parts))),
+        ("eks/nodeadm.d/90-rollcall-lab.yaml", BEYOND_AL2023.replace("OPEN_FILES", &open_files())),
+        (
+            "systemd/system.conf.d/10-rollcall-lab.conf",
+            format!("[Manager]\nDefaultEnvironment={path}{endpoints}\n"),
+        ),
+    ];
+    for (name, text) in texts {
+        file(&etc.join(name), &text, 0o644)?;
+    }
+    let provider = etc.join("eks/image-credential-provider/ecr-credential-provider");
+    file(&provider, ECR_CREDENTIAL_PROVIDER_DOUBLE, 0o755)?;
+    units(&etc.join("systemd/system"))
+}
+
+fn units(dir: &Path) -> Result<(), MachineError> {
+    let wanted = dir.join("multi-user.target.wants");
+    make(&wanted)?;
+    for unit in UNITS {
+        file(&dir.join(unit.name), unit.text, 0o644)?;
+        if unit.enabled {
+            link(&Path::new("..").join(unit.name), &wanted.join(unit.name))?;
+        }
+    }
+    for name in MASKED {
+        link(Path::new("/dev/null"), &dir.join(name))?;
+    }
+    link(Path::new("/usr/lib/systemd/system/multi-user.target"), &dir.join("default.target"))
+}
+
+/// How many files a process of this host may have open at most.
+fn open_files() -> String {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1));
+    hard.filter(|limit| limit.parse::<u32>().is_ok()).unwrap_or("1024").to_owned()
+}
+
+/// `1.6.20` of Debian's `1.6.20~ds1-1+deb12u3`: nodeadm chooses its template by it.
+fn containerd_version(parts: &Parts) -> String {
+    let version = parts.version("containerd");
+    version.split(['~', '+', '-']).next().unwrap_or_default().to_owned()
+}
+
+fn make(path: &Path) -> Result<(), MachineError> {
+    fs::create_dir_all(path).map_err(DirectoryError::of("make directory", path))?;
+    Ok(())
+}
+
+fn file(path: &Path, text: &str, mode: u32) -> Result<(), MachineError> {
+    Ok(write_atomically(path, text.as_bytes(), mode)?)
+}
+
+fn link(target: &Path, path: &Path) -> Result<(), MachineError> {
+    ignore_missing(fs::remove_file(path)).map_err(DirectoryError::of("replace", path))?;
+    symlink(target, path).map_err(DirectoryError::of("link", path))?;
+    Ok(())
+}
+
+/// Copies a file or folder with its modes and links; what the host does not have is left out.
+fn copy(from: &Path, to: &Path) -> Result<(), MachineError> {
+    if !from.exists() {
+        return Ok(());
+    }
+    let failed = |source| MachineError::System(format!("copy `{}`", from.display()), source);
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().map_err(failed)?;
+    if status.success() { Ok(()) } else { Err(failed(std::io::Error::other(status.to_string()))) }
+}
