@@ -24,7 +24,7 @@ test: build ## unit, golden and lab tests
 check: setup ## formatting, lints with warnings denied, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	tests/lab/check-shell.sh
 
 .PHONY: build

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::path::Path;
 
 use nvml_wrapper::bitmasks::InitFlags;
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
@@ -32,7 +33,7 @@ pub fn open(root: &Root) -> Result<(Nvml, Driver), Failure> {
     let Some(path) = library::to_load(root) else {
         return Err(Failure::LibraryMissing { searched: library::searched() });
     };
-    let name = path.to_string_lossy().into_owned();
+    let name = root.seen_from_inside(Path::new(&path)).display().to_string();
     let nvml = initialize(&path).map_err(|error| match error {
         NvmlError::LibloadingError(error) => {
             Failure::LibraryUnloadable { library: name.clone(), error: error.to_string() }

@@ -19,6 +19,13 @@ impl Root {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// The path as the node itself names it: without the root that stands before it.
+    #[must_use]
+    pub fn seen_from_inside(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.0)
+            .map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn as_path(&self) -> &Path {
@@ -48,6 +55,8 @@ mod tests {
         assert_eq!(root.path("/proc/uptime"), Path::new("/srv/node/proc/uptime"));
         assert_eq!(root.path("run"), Path::new("/srv/node/run"));
         assert_eq!(Root::default().path("/proc/uptime"), Path::new("/proc/uptime"));
+        assert_eq!(root.seen_from_inside(&root.path("/proc/uptime")), Path::new("/proc/uptime"));
+        assert_eq!(root.seen_from_inside(Path::new("libx.so.1")), Path::new("libx.so.1"));
         assert!(Root::default().is_host() && !root.is_host());
     }
 }

@@ -125,7 +125,9 @@ impl Clients {
 async fn prove_credentials(provider: &SharedCredentialsProvider) -> Result<(), AwsError> {
     match tokio::time::timeout(CREDENTIALS_TIMEOUT, provider.provide_credentials()).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(AwsError::Credentials { source: Box::new(error) }),
-        Err(elapsed) => Err(AwsError::Credentials { source: Box::new(elapsed) }),
+        Ok(Err(error)) => Err(AwsError::credentials(&error)),
+        Err(_) => Err(AwsError::Credentials {
+            detail: format!("no provider answered within {} s", CREDENTIALS_TIMEOUT.as_secs()),
+        }),
     }
 }

@@ -68,6 +68,38 @@ pub async fn cluster_facts(
     Ok(facts_of(&cluster, &clients.region))
 }
 
+/// The roles whose sessions may join as nodes: those with an access entry of type `EC2_LINUX`.
+///
+/// # Errors
+/// [`AwsError`] when EKS does not answer or refuses.
+pub async fn node_roles(clients: &Clients, cluster: &str) -> Result<Vec<String>, AwsError> {
+    let principals = clients
+        .eks
+        .list_access_entries()
+        .cluster_name(cluster)
+        .into_paginator()
+        .items()
+        .send()
+        .collect::<Result<Vec<_>, _>>()
+        .await
+        .attempted(|| format!("list the access entries of `{cluster}`"))?;
+    let mut roles = Vec::new();
+    for principal in principals {
+        let answer = clients
+            .eks
+            .describe_access_entry()
+            .cluster_name(cluster)
+            .principal_arn(&principal)
+            .send()
+            .await
+            .attempted(|| format!("read the access entry of `{principal}`"))?;
+        if answer.access_entry().and_then(|entry| entry.r#type()) == Some("EC2_LINUX") {
+            roles.push(principal);
+        }
+    }
+    Ok(roles)
+}
+
 /// The facts in a description; none while a value that only a finished cluster has is missing.
 #[must_use]
 pub fn facts_of(cluster: &Cluster, region: &str) -> Option<ClusterFacts> {

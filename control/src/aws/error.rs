@@ -3,7 +3,15 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
+use contract::ErrorChain;
+
 use crate::failure::Advice;
+
+/// Where the SDK's default chain looks.
+const NOWHERE: &str = "none in the environment, in a profile, or of an instance or container role";
+
+/// A refusal that does not speak the service's language.
+const CODELESS: &str = "an answer that is none of AWS's";
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -14,11 +22,10 @@ pub enum AwsError {
     #[error("no AWS region is set")]
     RegionMissing,
     /// No credentials were found, or they could not be read.
-    #[error("could not find AWS credentials")]
+    #[error("could not find AWS credentials: {detail}")]
     Credentials {
-        /// Why.
-        #[source]
-        source: Source,
+        /// Where was looked, or what is wrong with what was found; one line.
+        detail: String,
     },
     /// The call did not reach AWS, or its answer did not come back.
     #[error("could not {attempted}: no answer")]
@@ -77,7 +84,20 @@ struct Words(String);
 
 impl AwsError {
     pub(crate) fn no_credentials() -> Self {
-        Self::Credentials { source: "no provider is configured".into() }
+        Self::Credentials { detail: NOWHERE.into() }
+    }
+
+    /// The SDK's report on its whole chain of providers, in one line.
+    pub(crate) fn credentials(error: &(dyn std::error::Error + 'static)) -> Self {
+        let report = ErrorChain(error).to_string();
+        // The chain ends at IMDS, so that is what is named when nothing was found anywhere.
+        let nowhere = ["no credentials found in chain", "IMDS", "no providers in chain"];
+        let detail = if nowhere.iter().any(|end| report.contains(end)) {
+            NOWHERE.to_owned()
+        } else {
+            report.lines().next().unwrap_or(NOWHERE).to_owned()
+        };
+        Self::Credentials { detail }
     }
 
     /// The modelled code, where AWS refused.
@@ -147,6 +167,9 @@ fn refusal_hint(code: &str) -> Option<&'static str> {
         | "LimitExceeded" => {
             "a service quota is used up: raise it in Service Quotas, or free what is not needed"
         }
+        CODELESS => {
+            "something other than AWS answers: check AWS_ENDPOINT_URL and the proxy's settings"
+        }
         "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "SlowDown" => {
             "the account's API rate is used up: run the same command again in a minute"
         }
@@ -179,12 +202,12 @@ where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     if let SdkError::ServiceError(refusal) = &error {
-        let code = refusal.err().code().unwrap_or("an error without a code").to_owned();
-        let words = refusal.err().message().unwrap_or("no message").to_owned();
+        let code = refusal.err().code().unwrap_or(CODELESS).to_owned();
+        let words = refusal.err().message().unwrap_or("it gave no reason").to_owned();
         return AwsError::Refused { attempted, code, source: Box::new(Words(words)) };
     }
     if chain_has_credentials_error(&error) {
-        return AwsError::Credentials { source: Box::new(error) };
+        return AwsError::credentials(&error);
     }
     AwsError::Unreachable { attempted, source: Box::new(error) }
 }
@@ -225,9 +248,20 @@ mod tests {
         ] {
             assert!(refused(code).is_not_found(), "{code}");
         }
-        for code in ["404", "DependencyViolation", "AccessDenied", "an error without a code"] {
+        for code in ["404", "DependencyViolation", "AccessDenied", CODELESS] {
             assert!(!refused(code).is_not_found(), "{code}");
         }
+    }
+
+    #[test]
+    fn missing_credentials_take_one_line() {
+        let chain =
+            CredentialsError::not_loaded("no credentials found in chain. Attempted:\n  a\n  b");
+        let text = AwsError::credentials(&chain).to_string();
+        assert_eq!(text, format!("could not find AWS credentials: {NOWHERE}"));
+        let broken = CredentialsError::invalid_configuration("profile `x` is not defined\nmore");
+        let text = AwsError::credentials(&broken).to_string();
+        assert!(text.contains("profile `x` is not defined") && !text.contains("more"), "{text}");
     }
 
     #[test]

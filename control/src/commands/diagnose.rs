@@ -14,7 +14,7 @@ use crate::commands::{Context, fleet};
 use crate::diagnose::gather::gather;
 use crate::diagnose::rules::{self, Candidate, Diagnosis, Mark, Observation};
 use crate::diagnose::survey::survey;
-use crate::diagnose::{NodeEvidence, NodeState, NodeVerdict, histogram, judge, verdict_of};
+use crate::diagnose::{NodeEvidence, NodeState, NodeVerdict, Stage, histogram, judge, verdict_of};
 use crate::failure::Stated;
 use crate::output::Style;
 use crate::output::text::wrap;
@@ -41,7 +41,10 @@ pub async fn run(args: &DiagnoseArgs, context: &Context<'_>) -> anyhow::Result<E
     let (verdict, evidence) = pick(&judged, &survey.nodes, wanted, now)?;
     let evidence = gather(&found.clients, cluster.as_ref(), name, evidence.clone()).await;
     let diagnosis = rules::diagnose(&evidence, now);
-    let view = NodeView::of(name, &verdict, &diagnosis);
+    let mut view = NodeView::of(name, &verdict, &diagnosis);
+    if let (Some(fix), Some(access)) = (&mut view.fix, evidence.access.get()) {
+        *fix = fix.replace("<node role>", &access.role);
+    }
     context.printer.data(args.output.output, &view, node_screen)?;
     let failed = diagnosis.conclusion.state == NodeState::Failed;
     Ok(if failed { ExitCode::NodesFailed } else { ExitCode::Success })
@@ -64,7 +67,8 @@ fn pick<'a>(
         [] => "the fleet has no instance at all; control status shows its layers".to_owned(),
         _ => {
             let places: Vec<String> = judged.iter().take(6).map(|(v, _)| v.place()).collect();
-            format!("control status lists them: {}, …", places.join(", "))
+            let more = if judged.len() > places.len() { ", …" } else { "" };
+            format!("control status lists them: {}{more}", places.join(", "))
         }
     };
     Err(Stated::new(ExitCode::Usage, format!("the fleet has no node `{wanted}`")).with_hint(hint))
@@ -93,7 +97,11 @@ impl NodeView {
         let cause = candidates.next();
         Self {
             node: verdict.instance.clone(),
-            place: verdict.place(),
+            // A gone instance has left its place to its replacement.
+            place: match verdict.stage {
+                Stage::Gone => verdict.pool.clone(),
+                _ => verdict.place(),
+            },
             name: verdict.node_name.clone(),
             instance_type: verdict.instance_type.clone(),
             zone: verdict.zone.clone(),
@@ -141,10 +149,10 @@ fn node_screen(view: &NodeView, style: Style) -> String {
             _ = writeln!(text, "{}", wrap(&cause.summary, 12, WIDTH));
         }
         None if view.state == NodeState::Ready => {
-            _ = writeln!(text, "  {}  nothing is wrong with it", style.green("cause   "));
+            _ = writeln!(text, "  {}  nothing is wrong with it", style.green("verdict "));
         }
         None => {
-            _ = writeln!(text, "  {}  none yet: it is under way", style.yellow("cause   "));
+            _ = writeln!(text, "  {}  none yet: it is under way", style.yellow("verdict "));
         }
     }
     for other in &view.others {
@@ -302,7 +310,7 @@ mod tests {
 
   cause     DriverLibraryMismatch (certain)
             seen
-  evidence  report      failed in drivers, attempt 2, written
+  evidence  ssm         failed in drivers, attempt 2, written
                         2026-11-20T20:00:30Z
             console     empty
             ec2         running, launched 3m12s ago; status checks: host ok,
@@ -340,7 +348,7 @@ mod tests {
             value["timeline"][3],
             serde_json::json!({"phase": "drivers", "state": "failed", "ms": 410})
         );
-        assert_eq!(value["evidence"][0]["source"], "report");
+        assert_eq!(value["evidence"][0]["source"], "ssm");
         assert!(value["fix"].as_str().unwrap().contains("i-0123456789abcdef0"));
     }
 

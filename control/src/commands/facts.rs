@@ -2,7 +2,7 @@
 
 use contract::ExitCode;
 
-use crate::aws::eks::ClusterFacts;
+use crate::aws::eks::{self, ClusterFacts};
 use crate::cli::FactsArgs;
 use crate::commands::kubeconfig::facts_of_fleet;
 use crate::commands::{Context, fleet};
@@ -14,7 +14,8 @@ use crate::output::Style;
 /// When there is no cluster, or AWS does not answer.
 pub async fn run(args: &FactsArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
     let found = fleet::find(&args.fleet, context.global).await?;
-    let facts = facts_of_fleet(&found.clients, found.required()?).await?;
+    let mut facts = facts_of_fleet(&found.clients, found.required()?).await?;
+    facts.node_role_arns = eks::node_roles(&found.clients, &facts.name).await?;
     context.printer.data(args.output.output, &facts, table)?;
     Ok(ExitCode::Success)
 }

@@ -102,34 +102,42 @@ fn line(layer: Option<Layer>, row: &str, style: Style) -> String {
     format!("  {} {row}\n", style.bold(format!("{name:LAYER_WIDTH$}")))
 }
 
-/// Additions of one kind share a row; everything else stands alone with its reason.
+/// Additions of one kind share a row, where the first of them stands; everything else stands alone
+/// with its reason.
 fn rows(steps: &[PlannedStep], style: Style) -> Vec<String> {
     let mut rows = Vec::new();
-    for group in steps.chunk_by(|a, b| a.action == b.action && a.resource == b.resource) {
-        let (action, resource) = (group[0].action, group[0].resource);
-        if action == Action::Add {
-            rows.push(addition(resource, group, style));
-        } else {
-            rows.extend(group.iter().map(|step| {
-                let what = format!("{resource} {}", step.name);
-                format!("{} {what}  {}", mark(action, style), style.dim(&step.why))
-            }));
+    let mut shown = Vec::new();
+    for step in steps {
+        let (action, resource) = (step.action, step.resource);
+        if action != Action::Add {
+            let what = format!("{resource} {}", step.name);
+            rows.push(format!("{} {what}  {}", mark(action, style), style.dim(&step.why)));
+        } else if resource == "node group" {
+            rows.push(addition(resource, &[step], style));
+        } else if !shown.contains(&resource) {
+            shown.push(resource);
+            let alike = steps.iter().filter(|s| s.action == action && s.resource == resource);
+            rows.push(addition(resource, &alike.collect::<Vec<_>>(), style));
         }
     }
     rows
 }
 
-fn addition(resource: &str, steps: &[PlannedStep], style: Style) -> String {
+fn addition(resource: &str, steps: &[&PlannedStep], style: Style) -> String {
     let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
     let what = match steps.len() {
         1 => resource.to_owned(),
         many => format!("{many} {}", plural(resource)),
     };
-    let known =
-        steps.iter().find_map(|step| step.why.find("(known after").map(|at| &step.why[at..]));
     let mut text = shorten(&format!("{what} {}", names.join(", ")), ROW_WIDTH);
-    if let Some(known) = known {
-        text = format!("{text}  {}", style.dim(known));
+    // That it does not exist is why everything is added; only what is said beyond is worth a place.
+    let beyond = |step: &&PlannedStep| {
+        let why = step.why.strip_prefix("does not exist").unwrap_or(&step.why);
+        why.trim_start_matches(';').trim().to_owned()
+    };
+    let beyond = steps.first().map(beyond).unwrap_or_default();
+    if !beyond.is_empty() {
+        text = format!("{text}  {}", style.dim(beyond));
     }
     format!("{} {text}", mark(Action::Add, style))
 }
@@ -167,6 +175,7 @@ mod tests {
                     layer: Layer::Network,
                     steps: vec![
                         step(Action::Add, "subnet", "a", "does not exist"),
+                        step(Action::Add, "route table", "r", "does not exist"),
                         step(Action::Add, "subnet", "b", "does not exist"),
                         step(Action::Change, "default route", "prod-private", "leads nowhere"),
                     ],
@@ -178,18 +187,19 @@ mod tests {
                         Action::Add,
                         "node group",
                         "h100",
-                        "does not exist; 4 nodes (known after: cluster)",
+                        "does not exist; 4 × p5.48xlarge (known after: cluster)",
                     )],
                 },
             ],
         );
         let expected = "\
 \x20 network    + 2 subnets a, b
+\x20            + route table r
 \x20            ~ default route prod-private  leads nowhere
 \x20 identity   as asked
-\x20 gpu        + node group h100  (known after: cluster)
+\x20 gpu        + node group h100  4 × p5.48xlarge (known after: cluster)
 
-Plan for prod: 3 add, 1 change, 0 replace, 0 destroy
+Plan for prod: 4 add, 1 change, 0 replace, 0 destroy
 ";
         assert_eq!(text(&plan, Style::PLAIN), expected);
     }

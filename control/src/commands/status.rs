@@ -13,7 +13,7 @@ use crate::cli::{Format, StatusArgs};
 use crate::commands::{Context, fleet};
 use crate::diagnose::layers::{self, LayerRow, LayerState};
 use crate::diagnose::survey::survey;
-use crate::diagnose::{NodeState, NodeVerdict, histogram, judge};
+use crate::diagnose::{NodeState, NodeVerdict, Stage, histogram, judge};
 use crate::kube::{self, Cluster};
 use crate::output::Style;
 use crate::output::text::shorten;
@@ -158,9 +158,16 @@ impl NodeRow {
         }
     }
 
+    fn is_unknown(&self) -> bool {
+        self.stage == Stage::Unknown.label()
+    }
+
     fn gpus(&self) -> String {
         match (self.gpus.offered, self.gpus.expected) {
             (_, Some(0)) => "-".into(),
+            (None, Some(expected)) if self.is_unknown() => {
+                format!("?/{expected}")
+            }
             (offered, expected) => {
                 let text = |n: Option<u32>| n.map_or_else(|| "?".into(), |n| n.to_string());
                 format!("{}/{}", offered.unwrap_or(0), text(expected))
@@ -217,31 +224,37 @@ fn pool_head(status: &Status, of: &NodeRow, style: Style) -> String {
 fn node_line(node: &NodeRow, width: usize, style: Style) -> String {
     let progress = format!("{:<9}", node.progress);
     let (mark, progress) = match node.verdict {
+        _ if node.is_unknown() => (style.yellow("?"), style.yellow(progress)),
         NodeState::Ready => (style.green("✓"), style.green(progress)),
         NodeState::Joining => (style.yellow("…"), style.yellow(progress)),
         NodeState::Failed => (style.red("✗"), style.red(progress)),
     };
-    let reason = node.reasons.first().map(String::as_str).unwrap_or_default();
-    let line = format!(
-        "  {mark} {:<width$}  {:<19}  {:<10}  {progress} {:>4}  {reason}",
+    let mut line = format!(
+        "  {mark} {:<width$}  {:<19}  {:<10}  {progress}  {:>4}\n",
         place(node),
         node.instance,
         node.zone,
         node.gpus(),
     );
-    let mut line = line.trim_end().to_owned();
-    line.push('\n');
-    if node.verdict == NodeState::Failed && !node.summary.is_empty() {
-        let summary = shorten(&node.summary, WIDTH - 6);
-        line.push_str(&format!("      {}\n", style.dim(summary)));
+    if let Some(reason) = node.reasons.first() {
+        let summary = shorten(&node.summary, WIDTH.saturating_sub(6 + reason.len() + 2));
+        let reason = match node.verdict {
+            NodeState::Failed => style.red(reason),
+            NodeState::Ready | NodeState::Joining => style.yellow(reason),
+        };
+        line.push_str(&format!("      {reason}  {summary}\n"));
     }
     line
 }
 
 fn foot(status: &Status, style: Style) -> String {
     let (ready, failed) = (status.count(NodeState::Ready), status.failed());
-    let joining = status.count(NodeState::Joining);
+    let unknown = status.nodes.iter().filter(|node| node.is_unknown()).count();
+    let joining = status.count(NodeState::Joining) - unknown;
     let mut text = format!("\n{ready} ready, {joining} joining, {failed} failed");
+    if unknown > 0 {
+        text += &format!(", {unknown} unknown");
+    }
     if !status.reasons.is_empty() {
         let reasons: Vec<String> =
             status.reasons.iter().map(|(name, number)| format!("{name} {number}")).collect();
@@ -304,13 +317,13 @@ network   ✓ vpc-1, 4 subnets, 1 of 1 NAT available
 gpu       ✗ 1 of 3 ready, 1 failed, 1 joining
 
 system · m6i.large · 1 of 1 ready
-  ✓ system/0  i-0123456789abcdef0  us-east-1a  Ready        -
+  ✓ system/0  i-0123456789abcdef0  us-east-1a  Ready         -
 
 h100 · p5.48xlarge · 1 of 3 ready
-  ✓ h100/0    i-0123456789abcdef0  us-east-1a  Ready      8/8
-  ✗ h100/1    i-0123456789abcdef0  us-east-1a  drivers    0/8  GpuCountShort
-      7 of 8 GPUs: missing on the PCI bus
-  … h100/2    i-0123456789abcdef0  us-east-1a  launched   0/8
+  ✓ h100/0    i-0123456789abcdef0  us-east-1a  Ready       8/8
+  ✗ h100/1    i-0123456789abcdef0  us-east-1a  drivers     0/8
+      GpuCountShort  7 of 8 GPUs: missing on the PCI bus
+  … h100/2    i-0123456789abcdef0  us-east-1a  launched    0/8
 
 2 ready, 1 joining, 1 failed · GpuCountShort 1
 why: control diagnose h100/1"

@@ -23,9 +23,9 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
     let progress = Progress::new(printer.note_style(), printer.draws_progress());
     let world = session::world(clients, &spec.name, progress.clone()).await?;
     let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
+    // With `--yes` as well: what contradicts the world is said before anything is touched.
+    let plan = Plan::of(&world.scope.fleet, driver::plan(&world, inputs.clone()).await?);
     if !args.yes {
-        let layers = driver::plan(&world, inputs.clone()).await?;
-        let plan = Plan::of(&world.scope.fleet, layers);
         printer.note(plan::text(&plan, printer.note_style()));
         if !plan.is_empty() && !printer.confirm("Build it?") {
             printer.note("Nothing was touched.");

@@ -177,6 +177,8 @@ pub struct NodeEvidence {
 pub enum Stage {
     /// The instance is gone, or on its way.
     Gone,
+    /// The cluster does not answer, and the node itself says nothing.
+    Unknown,
     /// Nothing of it has reached the console.
     NeverBooted,
     /// It boots, or its join is before kubelet.
@@ -197,6 +199,7 @@ impl Stage {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Gone => "gone",
+            Self::Unknown => "not known: the cluster does not answer",
             Self::NeverBooted => "never booted",
             Self::NotBootstrapped => "booted, not bootstrapped",
             Self::NotRegistered => "kubelet running, not registered",

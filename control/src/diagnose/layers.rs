@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::Known;
 use super::pools::PoolFacts;
-use super::{NodeState, NodeVerdict};
+use super::{NodeState, NodeVerdict, Stage};
 use crate::aws::eks::ClusterFacts;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::kube::{Cluster, DeploymentFacts};
@@ -152,7 +152,10 @@ async fn roles(clients: &Clients, arns: &[String]) -> Result<RoleFacts, AwsError
 
 async fn identity(cluster: Option<&Cluster>) -> Known<String> {
     match cluster {
-        Some(cluster) => Known::of(cluster.prove().await.map(|identity| identity.username)),
+        // The row says already what was attempted: the cause is enough.
+        Some(cluster) => Known::of(
+            cluster.prove().await.map(|identity| identity.username).map_err(|error| *error.cause),
+        ),
         None => Known::Unknown("it has no endpoint yet".into()),
     }
 }
@@ -277,7 +280,7 @@ fn addons_row(addons: &Known<Vec<(String, String)>>) -> Cell {
 fn system_row(facts: &LayerFacts, verdicts: &[NodeVerdict]) -> Cell {
     let (state, nodes) = nodes_row(facts, verdicts, Layer::System);
     let (dns_state, dns) = match &facts.coredns {
-        Known::Unknown(why) => (LayerState::Unknown, why.clone()),
+        Known::Unknown(_) => (LayerState::Unknown, "CoreDNS not known".into()),
         Known::Known(None) => (LayerState::Building, "no CoreDNS".into()),
         Known::Known(Some(dns)) => {
             let whole = dns.available >= dns.desired && dns.desired > 0;
@@ -310,7 +313,9 @@ fn nodes_row(facts: &LayerFacts, verdicts: &[NodeVerdict], layer: Layer) -> Cell
     let (ready, failed) = (count(NodeState::Ready), count(NodeState::Failed));
     let wanted = desired.max(nodes.len());
     let mut detail = format!("{ready} of {wanted} ready");
-    for (number, word) in [(failed, "failed"), (count(NodeState::Joining), "joining")] {
+    let unknown = nodes.iter().filter(|node| node.stage == Stage::Unknown).count();
+    let joining = count(NodeState::Joining) - unknown;
+    for (number, word) in [(failed, "failed"), (joining, "joining"), (unknown, "unknown")] {
         if number > 0 {
             detail += &format!(", {number} {word}");
         }
@@ -325,6 +330,7 @@ fn nodes_row(facts: &LayerFacts, verdicts: &[NodeVerdict], layer: Layer) -> Cell
     }
     let state = match (ready == wanted, failed > 0) {
         (true, _) => LayerState::Ready,
+        (false, false) if unknown > 0 => LayerState::Unknown,
         (false, true) => LayerState::Failed,
         (false, false) => LayerState::Building,
     };

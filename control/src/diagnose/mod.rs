@@ -74,10 +74,12 @@ impl NodeVerdict {
             (Stage::NotBootstrapped, Some(phase)) => phase.label(),
             (Stage::NotBootstrapped, None) => "booting",
             (Stage::Gone, _) => "gone",
+            (Stage::Unknown, _) => "unknown",
             (Stage::NeverBooted, _) => "launched",
             (Stage::NotRegistered, _) => "register",
             (Stage::NotReady, _) => "NotReady",
-            (Stage::WithoutGpus, _) => "no GPUs",
+            (Stage::WithoutGpus, _) if self.state == NodeState::Joining => "proving",
+            (Stage::WithoutGpus, _) => "unproven",
             (Stage::Proven, _) => "Ready",
         }
     }

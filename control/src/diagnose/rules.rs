@@ -6,8 +6,8 @@ use contract::{Finding, Phase, Reason, ReasonName};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::facts::{Author, NodeState, Stage};
-use super::gather::Evidence;
+use super::facts::{Author, Known, NodeState, Stage};
+use super::gather::{Evidence, StatusChecks};
 use super::verdict::{self, Conclusion};
 
 /// How sure a cause is.
@@ -88,8 +88,8 @@ pub fn diagnose(evidence: &Evidence, now: Timestamp) -> Diagnosis {
     let mut node = evidence.node.clone();
     if node.console.present().is_none() {
         node.console = match &evidence.console {
-            super::Known::Known(console) => super::Known::Known(Some(console.clone())),
-            super::Known::Unknown(why) => super::Known::Unknown(why.clone()),
+            Known::Known(console) => Known::Known(Some(console.clone())),
+            Known::Unknown(why) => Known::Unknown(why.clone()),
         };
     }
     let conclusion = verdict::conclude(&node, now);
@@ -141,7 +141,11 @@ fn from_access(evidence: &Evidence, conclusion: &Conclusion) -> Option<Candidate
     if evidence.node.node.present().is_some() {
         return None;
     }
-    let refused = conclusion.reasons.iter().any(|f| f.reason == Reason::ApiServerUnauthorized);
+    // While it still hopes for an entry, the console's line says what it waits for.
+    let console = evidence.console.get().and_then(|console| console.line.as_ref());
+    let named = conclusion.reasons.iter().map(|finding| &finding.reason);
+    let mut named = named.chain(console.iter().flat_map(|line| &line.reasons));
+    let refused = named.any(|reason| *reason == Reason::ApiServerUnauthorized);
     let confidence = if refused { Confidence::Certain } else { Confidence::Likely };
     match access.entry.as_deref() {
         None => Some(outside(
@@ -222,25 +226,25 @@ fn observations(evidence: &Evidence, conclusion: &Conclusion, now: Timestamp) ->
 
 fn report_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
     let facts = match &evidence.node.report {
-        super::Known::Unknown(why) => return add("report", why.clone()),
-        super::Known::Known(None) => return add("report", "none in Parameter Store".into()),
-        super::Known::Known(Some(facts)) => facts,
+        Known::Unknown(why) => return add("ssm", why.clone()),
+        Known::Known(None) => return add("ssm", "none in Parameter Store".into()),
+        Known::Known(Some(facts)) => facts,
     };
     let report = &facts.report;
     match &facts.author {
         Author::Other(arn) => {
-            return add("report", format!("not believed: it was written by `{arn}`"));
+            return add("ssm", format!("not believed: it was written by `{arn}`"));
         }
-        Author::Unrecorded => add("report", "Parameter Store does not say who wrote it".into()),
+        Author::Unrecorded => add("ssm", "Parameter Store does not say who wrote it".into()),
         Author::Itself => {}
     }
     let stands = match (report.outcome, report.current_phase()) {
         (JoinOutcome::Failed, Some(phase)) => format!("failed in {phase}"),
         (outcome, _) => outcome.label().to_owned(),
     };
-    add("report", format!("{stands}, attempt {}, written {}", report.attempt, report.updated));
+    add("ssm", format!("{stands}, attempt {}, written {}", report.attempt, report.updated));
     for text in report.reasons.iter().flat_map(|finding| &finding.evidence) {
-        add("report", text.clone());
+        add("ssm", text.clone());
     }
     if let Some(gpus) = &report.gpus {
         let layers = [
@@ -252,21 +256,22 @@ fn report_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String))
         let known: Vec<String> =
             layers.iter().filter_map(|(layer, n)| Some(format!("{layer} {}", (*n)?))).collect();
         if !known.is_empty() {
-            add("report", format!("GPUs: {}", known.join(", ")));
+            add("ssm", format!("GPUs: {}", known.join(", ")));
         }
     }
 }
 
 fn console_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
     match &evidence.console {
-        super::Known::Unknown(why) => add("console", why.clone()),
-        super::Known::Known(console) => match &console.line {
+        Known::Unknown(why) => add("console", why.clone()),
+        Known::Known(console) => match &console.line {
             Some(line) => {
                 let reasons: Vec<&str> = line.reasons.iter().map(ReasonName::as_str).collect();
-                let reasons =
-                    if reasons.is_empty() { "no reason".into() } else { reasons.join(", ") };
-                let at = &line.at;
-                add("console", format!("{} at {at}: {reasons}", line.outcome.label()));
+                let named = match reasons.as_slice() {
+                    [] => String::new(),
+                    reasons => format!(": {}", reasons.join(", ")),
+                };
+                add("console", format!("{} at {}{named}", line.outcome.label(), line.at));
             }
             None if console.booted => {
                 let last = console.tail.last().map_or("", String::as_str);
@@ -282,12 +287,12 @@ fn ec2_lines(evidence: &Evidence, now: Timestamp, add: &mut impl FnMut(&'static 
     let up = now.duration_since(instance.launched).as_secs().max(0);
     let mut text = format!("{}, launched {} ago", instance.state, minutes(up));
     match &evidence.checks {
-        super::Known::Known(Some(checks)) => {
-            text +=
-                &format!("; status checks: host {}, instance {}", checks.system, checks.instance);
+        Known::Known(Some(checks)) if instance.state == "running" => {
+            let StatusChecks { system, instance } = checks;
+            text += &format!("; status checks: host {system}, instance {instance}");
         }
-        super::Known::Known(None) => {}
-        super::Known::Unknown(why) => add("ec2", why.clone()),
+        Known::Known(_) => {}
+        Known::Unknown(why) => add("ec2", why.clone()),
     }
     if let Some(why) = &instance.state_reason {
         text += &format!("; {why}");
@@ -300,9 +305,9 @@ fn ec2_lines(evidence: &Evidence, now: Timestamp, add: &mut impl FnMut(&'static 
 
 fn pool_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
     match &evidence.pool {
-        super::Known::Unknown(why) => return add("node group", why.clone()),
-        super::Known::Known(None) => add("node group", "none of the pool's name".into()),
-        super::Known::Known(Some(pool)) => {
+        Known::Unknown(why) => return add("node group", why.clone()),
+        Known::Known(None) => add("node group", "none of the pool's name".into()),
+        Known::Known(Some(pool)) => {
             let health = match pool.issues.first() {
                 Some(issue) => issue.as_str(),
                 None => "no health issue",
@@ -311,8 +316,8 @@ fn pool_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
         }
     }
     match &evidence.activities {
-        super::Known::Unknown(why) => add("scaling", why.clone()),
-        super::Known::Known(activities) => {
+        Known::Unknown(why) => add("scaling", why.clone()),
+        Known::Known(activities) => {
             if let Some(activity) = activities.first() {
                 add("scaling", format!("{}: {}", activity.status, activity.message));
             }
@@ -322,8 +327,8 @@ fn pool_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
 
 fn access_lines(evidence: &Evidence, add: &mut impl FnMut(&'static str, String)) {
     match &evidence.access {
-        super::Known::Unknown(why) => add("access", why.clone()),
-        super::Known::Known(access) => {
+        Known::Unknown(why) => add("access", why.clone()),
+        Known::Known(access) => {
             let role = access.role.rsplit('/').next().unwrap_or_default();
             match &access.entry {
                 Some(kind) => add("access", format!("role `{role}` has an entry of type {kind}")),
@@ -339,15 +344,15 @@ fn kubernetes_lines(
     add: &mut impl FnMut(&'static str, String),
 ) {
     let node = match &evidence.node.node {
-        super::Known::Unknown(why) => return add("kubernetes", why.clone()),
-        super::Known::Known(None) => {
+        Known::Unknown(why) => return add("kubernetes", why.clone()),
+        Known::Known(None) => {
             let held = conclusion.stage == Stage::NotBootstrapped
                 && conclusion.state == NodeState::Failed
                 && conclusion.phase.is_some();
             let held = if held { ": kubelet is held until the gates before it pass" } else { "" };
             return add("kubernetes", format!("no Node object{held}"));
         }
-        super::Known::Known(Some(node)) => node,
+        Known::Known(Some(node)) => node,
     };
     for kind in ["Ready", "AcceleratedHardwareReady", "GpuNodeHealthy"] {
         if let Some(condition) = node.condition(kind) {
@@ -365,8 +370,8 @@ fn kubernetes_lines(
         _ => {}
     }
     match &evidence.events {
-        super::Known::Unknown(why) => add("kubernetes", why.clone()),
-        super::Known::Known(events) => {
+        Known::Unknown(why) => add("kubernetes", why.clone()),
+        Known::Known(events) => {
             if let Some(event) = events.iter().rev().find(|event| event.kind == "Warning") {
                 add("kubernetes", format!("event {}: {}", event.reason, event.message));
             }

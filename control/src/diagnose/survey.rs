@@ -125,7 +125,12 @@ fn instance_facts(instance: &Instance) -> Option<InstanceFacts> {
     };
     let launched = instance.launch_time()?;
     let reason = instance.state_reason().and_then(|reason| {
-        Some(format!("{} ({})", reason.message()?, reason.code().unwrap_or("no code")))
+        let message = reason.message()?;
+        // Most messages begin with their code.
+        Some(match reason.code() {
+            Some(code) if !message.contains(code) => format!("{message} ({code})"),
+            _ => message.to_owned(),
+        })
     });
     Some(InstanceFacts {
         id: instance.instance_id()?.to_owned(),

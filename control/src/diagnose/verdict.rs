@@ -150,6 +150,7 @@ fn unregistered(evidence: &NodeEvidence, now: Timestamp) -> Conclusion {
     let stage = match phase {
         Some(phase) if !phase.is_before_kubelet() => Stage::NotRegistered,
         Some(_) => Stage::NotBootstrapped,
+        None if !spoke && evidence.node.why_unknown().is_some() => Stage::Unknown,
         None if spoke || console.is_some_and(|console| console.booted) => Stage::NotBootstrapped,
         None => Stage::NeverBooted,
     };
@@ -234,10 +235,12 @@ fn hardware_finding(condition: &ConditionFacts) -> Finding {
         serde_json::from_value(condition.reason.clone().into())
             .unwrap_or_else(|_| ReasonName::from(Reason::NodeNotReady))
     };
+    let message = condition.message.as_str();
+    let summary = ours.and_then(|ours| message.strip_prefix(ours.name())?.strip_prefix(": "));
     Finding {
         reason: ours.map_or_else(foreign, ReasonName::from),
         phase: Some(Phase::Drivers),
-        summary: condition.message.clone(),
+        summary: summary.unwrap_or(message).to_owned(),
         evidence: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! The Kubernetes side of the fleet, as plain data.
 //!
-//! [`token`] makes the bearer token as EKS wants it, [`connect`] a client that trusts the cluster's
+//! [`token`] makes the bearer token as EKS wants it, [`mod@connect`] a client that trusts the cluster's
 //! CA alone and whose errors say at which step the way ended. [`nodes`], [`workloads`] and [`events`]
 //! read; [`kubeconfig`] is kubectl's way in. [`manifests`] is what `control` itself puts into a cluster, [`apply`] puts it there.
 

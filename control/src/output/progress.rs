@@ -25,6 +25,8 @@ pub struct NodeLine {
     pub instance: String,
     /// Where it is on its way, or why it is not.
     pub text: String,
+    /// The verdict in a word, `Ready` or the reason: a log gets a line when it changes.
+    pub word: String,
     /// How it stands.
     pub mark: Mark,
 }
@@ -195,12 +197,14 @@ impl Screen {
                 continue;
             }
             let text = self.node_text(line);
-            let settled = line.mark != Mark::Waiting;
+            // A node that goes through eight phases in two seconds would fill a log.
+            let news = line.mark != Mark::Waiting
+                && before
+                    .is_none_or(|(known, _)| (known.mark, &known.word) != (line.mark, &line.word));
             let known = self.nodes.remove(&line.instance).and_then(|(_, bar)| bar);
             let bar = match &self.bars {
                 None => {
-                    // A node that goes through eight phases in two seconds would fill a log.
-                    if settled {
+                    if news {
                         self.line(&text);
                     }
                     None

@@ -1,3 +1,5 @@
+//! Causes on tables of evidence.
+
 use super::*;
 use crate::diagnose::facts::{ConsoleFacts, Known, NodeEvidence};
 use crate::diagnose::gather::StatusChecks;

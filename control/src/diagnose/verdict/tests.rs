@@ -182,7 +182,26 @@ fn what_cannot_be_read_blames_nobody() {
         ..silent()
     };
     let found = conclude(&evidence, at(3600));
-    assert_eq!((found.state, found.reasons.len()), (NodeState::Joining, 0));
+    assert_eq!((found.stage, found.state), (Stage::Unknown, NodeState::Joining));
+    assert_eq!(found.reasons, []);
+}
+
+#[test]
+fn our_own_reason_stands_in_the_conditions_message() {
+    let lost = condition("False", "NvidiaXID79Error", "GpuLost: GPU 3 has fallen off the bus");
+    let foreign = condition("False", "NvidiaXID13Error", "an error of somebody else's");
+    for (condition, reason, summary) in [
+        (lost, "GpuLost", "GPU 3 has fallen off the bus"),
+        (foreign, "NvidiaXID13Error", "an error of somebody else's"),
+    ] {
+        let evidence = bend(proven(), |node| {
+            node.conditions.insert("AcceleratedHardwareReady".into(), condition);
+        });
+        let found = conclude(&evidence, at(90));
+        assert_eq!(found.state, NodeState::Failed);
+        let first = &found.reasons[0];
+        assert_eq!((first.reason.as_str(), first.summary.as_str()), (reason, summary));
+    }
 }
 
 #[test]

@@ -9,6 +9,9 @@ pub mod gate;
 pub mod observe;
 pub mod plan;
 
+#[cfg(test)]
+mod tests;
+
 use crate::stack::world::NetworkGiven;
 use crate::stack::{Applied, Gate, Given, Inputs, Layer, Scope, StackError, Step, Storey, World};
 

@@ -103,10 +103,8 @@ fn plan_vpc(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) 
         None => {
             let tags = own_tags(desired, &desired.vpc, &["vpc", &cidr], &[]);
             steps.push(Step::add(0, "vpc", &desired.vpc, Op::CreateVpc(cidr, tags)));
-            steps.push(
-                Step::change(1, "vpc dns", &desired.vpc, Op::SetDns)
-                    .because("nodes find the API server by name"),
-            );
+            let step = Step::add(1, "vpc dns", &desired.vpc, Op::SetDns);
+            steps.push(step.because("nodes find the API server by name"));
         }
         Some(vpc) if !(vpc.dns_support && vpc.dns_hostnames) => steps.push(
             Step::change(1, "vpc dns", &desired.vpc, Op::SetDns)

@@ -98,6 +98,8 @@ async fn create_template(world: &World, wish: &PoolWish, made: &Made) -> Done {
         pool: wish.name.clone(),
         version: "1".into(),
         spec: description(&made.spec),
+        image: made.data.image.clone(),
+        instance_type: made.data.instance_type.clone(),
     };
     let learn = move |facts: &mut PoolsFacts| facts.templates.push(fact);
     Ok(Applied { outcome, learn: Box::new(learn) })

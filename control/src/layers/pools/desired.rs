@@ -31,8 +31,8 @@ pub struct PoolWish {
     pub template_tags: BTreeMap<String, String>,
     /// What the layers below must give first; none while they are not built.
     pub made: Option<Made>,
-    /// How many nodes, for a plan that knows no more.
-    pub nodes: u32,
+    /// What it is, for people: `4 × p5.48xlarge`.
+    pub size: String,
 }
 
 /// What can only be said when the layers below are built.
@@ -77,7 +77,7 @@ fn wish(
         template_tags: own_tags(inputs, layer, pool, &template),
         made: made(inputs, layer, pool, facts)?,
         name: pool.name.clone(),
-        nodes: pool.size.desired,
+        size: format!("{} × {}", pool.size.desired, pool.instance_type),
         template,
     })
 }

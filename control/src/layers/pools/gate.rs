@@ -61,7 +61,11 @@ fn line(node: &NodeVerdict) -> NodeLine {
         (NodeState::Ready, Some(gpus)) if gpus > 0 => format!("{text}, {gpus} GPUs proven"),
         _ => text,
     };
-    NodeLine { at: node.place(), instance: node.instance.clone(), text, mark }
+    let word = match node.state {
+        NodeState::Failed => node.reasons.first().map(|f| f.reason.to_string()).unwrap_or_default(),
+        NodeState::Ready | NodeState::Joining => String::new(),
+    };
+    NodeLine { at: node.place(), instance: node.instance.clone(), text, word, mark }
 }
 
 fn cause(finding: &Finding) -> String {

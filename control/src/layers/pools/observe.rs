@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_ec2::types::LaunchTemplateVersion;
 use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
 
 use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
@@ -15,7 +16,8 @@ use crate::stack::{Inputs, Layer, StackError, World};
 pub struct PoolsFacts {
     /// What the instance types are.
     pub types: BTreeMap<String, TypeFacts>,
-    /// EKS's own images, by pool; not for pools that name theirs.
+    /// The images, by pool; not for pools that name theirs. A pool that exists keeps the one it has:
+    /// AWS recommends another every few weeks, and that must not roll anybody's nodes.
     pub images: BTreeMap<String, String>,
     /// The launch templates.
     pub templates: Vec<TemplateFact>,
@@ -36,6 +38,10 @@ pub struct TemplateFact {
     pub version: String,
     /// What its newest version was made from.
     pub spec: String,
+    /// Image of its newest version.
+    pub image: String,
+    /// Instance type of its newest version.
+    pub instance_type: String,
 }
 
 /// Reads what is there.
@@ -69,6 +75,13 @@ pub async fn observe(
                     .into(),
             });
         };
+        let kept = facts.templates.iter().find(|template| {
+            template.pool == pool.name && template.instance_type == pool.instance_type
+        });
+        if let Some(kept) = kept.filter(|kept| !kept.image.is_empty()) {
+            facts.images.insert(pool.name.clone(), kept.image.clone());
+            continue;
+        }
         let parameter = image::parameter(&inputs.spec.kubernetes, kind);
         let id = image::resolve(&world.clients, &parameter).await?;
         facts.images.insert(pool.name.clone(), id);
@@ -96,26 +109,30 @@ async fn templates(
             else {
                 continue;
             };
+            let newest = newest(clients, id).await?;
+            let data = newest.as_ref().and_then(|newest| newest.launch_template_data());
+            let kind = data.and_then(|data| data.instance_type());
             facts.push(TemplateFact {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 pool: tag_of(template.tags(), TAG_POOL).unwrap_or_default().to_owned(),
                 version: template.latest_version_number().unwrap_or(1).to_string(),
-                spec: newest_spec(clients, id).await?,
+                image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
+                instance_type: kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+                spec: newest.and_then(|newest| newest.version_description).unwrap_or_default(),
             });
         }
     }
     Ok(facts)
 }
 
-/// What the newest version was made from stands in its description: a template's own tags belong to
-/// all of its versions.
-async fn newest_spec(clients: &Clients, id: &str) -> Result<String, AwsError> {
+/// The newest version. What it was made from stands in its description: a template's own tags belong
+/// to all of its versions.
+async fn newest(clients: &Clients, id: &str) -> Result<Option<LaunchTemplateVersion>, AwsError> {
     let call = clients.ec2.describe_launch_template_versions().launch_template_id(id);
     let answer = call.versions("$Latest").send().await;
     let answer = answer.attempted(|| format!("describe the launch template `{id}`"))?;
-    let newest = answer.launch_template_versions().first();
-    Ok(newest.and_then(|version| version.version_description()).unwrap_or_default().to_owned())
+    Ok(answer.launch_template_versions.unwrap_or_default().into_iter().next())
 }
 
 /// The description of a version that was made from this.

@@ -68,8 +68,7 @@ fn plan_pool(wish: &PoolWish, facts: &PoolsFacts, steps: &mut Vec<Step<Op>>) {
     match (group, made) {
         (None, _) => {
             let step = Step::add(1, "node group", &wish.name, Op::CreateGroup(boxed()));
-            let nodes = if wish.nodes == 1 { "node" } else { "nodes" };
-            let why = format!("does not exist; {} {nodes}", wish.nodes);
+            let why = format!("does not exist; {}", wish.size);
             steps.push(known_after(step.because(why), made));
         }
         (Some(fact), _) if fact.status == "CREATE_FAILED" => {

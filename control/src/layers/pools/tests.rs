@@ -38,7 +38,7 @@ fn wish(spec: &str) -> PoolWish {
         template: "prod-h100".into(),
         template_tags: BTreeMap::new(),
         made: Some(made),
-        nodes: 4,
+        size: "4 × p5.48xlarge".into(),
     }
 }
 
@@ -50,6 +50,8 @@ fn facts(spec: &str, version: &str) -> PoolsFacts {
             pool: "h100".into(),
             version: "2".into(),
             spec: description(spec),
+            image: "ami-1".into(),
+            instance_type: "p5.48xlarge".into(),
         }],
         groups: vec![GroupFact {
             name: "h100".into(),

@@ -1,6 +1,6 @@
 //! EKS's token webhook: who a bearer token is, asked by the API server for each new token.
 //!
-//! The check itself is the stand-in's ([`authn`]): form, host, age, STS, access entry. EKS grants
+//! The check itself is the stand-in's (`authn`): form, host, age, STS, access entry. EKS grants
 //! access policies through an authorizer of its own; here a policy is a group, which
 //! [`super::bootstrap`] binds to what the policy allows.
 
