@@ -1,4 +1,4 @@
-//! Named faults as edits of a state. After one, write the node's files anew: [`crate::node_files`].
+//! Named faults as edits of a state. After one, write the node's files anew: [`crate::node_files()`].
 
 use std::fmt;
 use std::str::FromStr;

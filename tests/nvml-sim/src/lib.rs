@@ -7,7 +7,7 @@
 //! - [`state`]: what the file says, and writing it;
 //! - [`profile`]: the GPUs of an EC2 instance type;
 //! - [`fault`]: named faults as edits of a state;
-//! - [`node_files`]: the `/proc`, `/sys` and `/dev` files that a kernel would show for that state.
+//! - [`node_files()`]: the `/proc`, `/sys` and `/dev` files that a kernel would show for that state.
 //!
 //! Where the library finds its state: `NVML_SIM_STATE` if set, else from its own path:
 //! `<root>/usr/lib64/libnvidia-ml.so.1` reads `<root>/var/lib/nvml-sim/state.json`. With such a root

@@ -21,7 +21,7 @@ pub struct State {
     /// Version of the kernel module when it is not the library's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module_version: Option<String>,
-    /// Whether the kernel module is loaded; only [`crate::node_files`] reads it.
+    /// Whether the kernel module is loaded; only [`crate::node_files()`] reads it.
     #[serde(default = "yes")]
     pub module_loaded: bool,
     /// CUDA version as NVML counts: 13000 is 13.0.
