@@ -12,6 +12,8 @@ use crate::aws::poll::{Pace, breathe};
 
 /// Looks after a create, before giving up on seeing what was made: reads lag behind writes.
 const LOOKS: u32 = 20;
+/// Looks after a plain refusal: enough for a first call that took effect to show.
+const LOOKS_AFTER_REFUSAL: u32 = 4;
 
 /// Adopts what `find` finds, or creates it. `find` answers ids in order.
 ///
@@ -30,26 +32,33 @@ pub async fn adopt_or_create(
         }
         return Ok((kept.clone(), StepOutcome::Unchanged));
     }
-    let made = match create().await {
-        Ok(id) => Some(id),
-        // The answer is lost; whether the call took effect, the look-up says.
-        Err(AwsError::Unreachable { .. }) => None,
-        Err(error) => return Err(error),
+    let (made, refusal) = match create().await {
+        Ok(id) => (Some(id), None),
+        // The answer may be lost, or a retry of a lost one was refused because of what the first
+        // had made (`InvalidSubnet.Conflict`): whether it took effect, the look-up says.
+        Err(error) => (None, Some(error)),
     };
-    let kept = look_again(pace, made.as_deref(), &find, &remove).await?;
-    match (kept, made) {
-        (Some(id), _) | (None, Some(id)) => Ok((id, StepOutcome::Done)),
+    let looks = if refusal.as_ref().is_some_and(|error| error.code().is_some()) {
+        LOOKS_AFTER_REFUSAL
+    } else {
+        LOOKS
+    };
+    let kept = look_again(pace, looks, made.as_deref(), &find, &remove).await?;
+    match (kept.or(made), refusal) {
+        (Some(id), _) => Ok((id, StepOutcome::Done)),
+        (None, Some(error)) => Err(error),
         (None, None) => create().await.map(|id| (id, StepOutcome::Done)),
     }
 }
 
 async fn look_again(
     pace: Pace,
+    looks: u32,
     made: Option<&str>,
     find: &impl AsyncFn() -> Result<Vec<String>, AwsError>,
     remove: &impl AsyncFn(&str) -> Result<(), AwsError>,
 ) -> Result<Option<String>, AwsError> {
-    for _ in 0..LOOKS {
+    for _ in 0..looks {
         let found = find().await?;
         let seen = match made {
             Some(made) => found.iter().any(|id| id == made),
@@ -79,16 +88,26 @@ mod tests {
         AwsError::Unreachable { attempted: "create".into(), source: "reset".into() }
     }
 
+    fn refused() -> AwsError {
+        AwsError::Refused {
+            attempted: "create".into(),
+            code: "InvalidSubnet.Conflict".into(),
+            source: "conflicts with another".into(),
+        }
+    }
+
     /// An account where `create` makes `each` things and loses its answer when told to.
     struct Account {
         things: RefCell<Vec<String>>,
         each: usize,
         loses_answer: Cell<bool>,
+        refuses_seconds: bool,
     }
 
     impl Account {
         fn new(each: usize, loses_answer: bool) -> Self {
-            Self { things: RefCell::default(), each, loses_answer: Cell::new(loses_answer) }
+            let loses_answer = Cell::new(loses_answer);
+            Self { things: RefCell::default(), each, loses_answer, refuses_seconds: false }
         }
 
         async fn run(&self) -> Result<(String, StepOutcome), AwsError> {
@@ -102,6 +121,9 @@ mod tests {
                         things.push(id);
                     }
                     let last = things.last().cloned();
+                    if self.refuses_seconds {
+                        return Err(refused());
+                    }
                     if self.loses_answer.take() { Err(lost()) } else { last.ok_or_else(lost) }
                 },
                 async |id| {
@@ -128,5 +150,17 @@ mod tests {
             assert_eq!(account.run().await.unwrap(), ("vpc-0".into(), StepOutcome::Done));
             assert_eq!(*account.things.borrow(), ["vpc-0"]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_retry_that_is_refused_because_the_first_took_effect_adopts_it() {
+        let account = Account { refuses_seconds: true, ..Account::new(1, false) };
+        assert_eq!(account.run().await.unwrap(), ("vpc-0".into(), StepOutcome::Done));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_made_nothing_is_told() {
+        let account = Account { refuses_seconds: true, ..Account::new(0, false) };
+        assert_eq!(account.run().await.unwrap_err().code(), Some("InvalidSubnet.Conflict"));
     }
 }

@@ -442,14 +442,27 @@ async fn associate(
     let call = world.clients.ec2.associate_route_table().route_table_id(&fact.id);
     let answer = call.subnet_id(&subnet_id).send().await;
     let what = format!("associate `{subnet}` with the route table `{table}`");
-    let answer = answer.attempted(|| what.clone())?;
-    let id = must(answer.association_id, &what, "association id")?;
+    let id = match answer.attempted(|| what.clone()) {
+        Ok(answer) => must(answer.association_id, &what, "association id")?,
+        // A retry of a lost answer finds it associated: with this table, or it was somebody else.
+        Err(error) if error.code() == Some("Resource.AlreadyAssociated") => {
+            association(world, &fact.id, &subnet_id).await?.ok_or(error)?
+        }
+        Err(error) => return Err(error.into()),
+    };
     let name = table.to_owned();
     Ok(Applied::done(move |facts: &mut NetworkFacts| {
         if let Some(table) = facts.tables.iter_mut().find(|table| table.name == name) {
             table.associations.push((id, subnet_id));
         }
     }))
+}
+
+async fn association(world: &World, table: &str, subnet: &str) -> Result<Option<String>> {
+    let tables = observe::tables(&world.clients, &world.scope.fleet, &owned(world)).await?;
+    let ours = tables.into_iter().filter(|fact| fact.id == table);
+    let mut associations = ours.flat_map(|fact| fact.associations);
+    Ok(associations.find(|(_, used_by)| used_by == subnet).map(|(id, _)| id))
 }
 
 async fn delete_table(world: &World, table: &TableFact) -> Result<Applied<NetworkFacts>> {
