@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn the_fallback_speaks_the_same_language() {
         let script = include_str!("../../systemd/libexec/fallback");
-        let said = script.lines().find(|l| l.starts_with("line=")).unwrap().replace('\'', "");
+        let line = script.lines().find(|l| l.starts_with("line=")).unwrap();
+        // As the shell reads it: the time put in, and the quotes taken off.
+        let said = line.replace("'\"$now\"'", "2026-11-20T20:00:00Z").replace('\'', "");
         let line = ConsoleLine::last_in(&said).unwrap();
         assert_eq!(line.reasons, [ReasonName::from(Reason::AgentFault)]);
         assert_eq!(line.outcome, JoinOutcome::Failed);
