@@ -351,7 +351,7 @@ reasons! {
     AccessEntryMissing { Outside, Hard,
         "The cluster has no access entry for the role of this node.",
         "aws eks create-access-entry --cluster-name {cluster} --type EC2_LINUX --principal-arn <node role>; control up does it",
-        explains: [ApiServerUnauthorized],
+        explains: [ApiServerUnauthorized, NodeNotReady],
     }
 }
 

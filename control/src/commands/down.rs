@@ -1,9 +1,9 @@
 //! `control down`: takes the fleet away, top down, and counts what is left.
 
-use contract::ExitCode;
+use contract::{ExitCode, StepOutcome};
 
 use crate::cli::{DownArgs, Format};
-use crate::commands::{Context, fleet, session};
+use crate::commands::{Context, fleet, kubeconfig, session};
 use crate::output::Style;
 use crate::output::progress::Progress;
 use crate::stack::StackError;
@@ -30,6 +30,9 @@ pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitC
     }
     let Walk { report, stopped } = driver::down(&world).await;
     progress.clear();
+    if stopped.is_none() && report.leftovers == 0 {
+        forget(&world.clients.region, &name, context);
+    }
     let resume = format!("control down --fleet {name}");
     let code = finish(args, context, &report, &text(&report, &resume, printer.note_style()))?;
     match stopped {
@@ -38,6 +41,18 @@ pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitC
         Some(error) => {
             Err(anyhow::Error::new(error).context(format!("`{resume}` goes on from here")))
         }
+    }
+}
+
+/// Takes the fleet out of the kubeconfig, where `control kubeconfig` has put it. A kubeconfig that
+/// cannot be edited is no leftover in AWS: it is said, and `down` has still succeeded.
+fn forget(region: &str, fleet: &str, context: &Context<'_>) {
+    match kubeconfig::remove(region, fleet, None) {
+        Ok(StepOutcome::Done) => {
+            context.printer.note(format!("removed `{fleet}` from the kubeconfig"));
+        }
+        Ok(_) => {}
+        Err(error) => context.printer.note(format!("the kubeconfig keeps `{fleet}`: {error:#}")),
     }
 }
 

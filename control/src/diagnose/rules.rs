@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::facts::{Author, Known, NodeState, Stage};
 use super::gather::{Evidence, StatusChecks};
 use super::verdict::{self, Conclusion};
+use crate::kube::NodeFacts;
 
 /// How sure a cause is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -138,7 +139,7 @@ fn named_by_the_node(evidence: &Evidence, conclusion: &Conclusion) -> Vec<Candid
 /// A role without a right entry is 401 for kubelet; before that it may simply not be in use yet.
 fn from_access(evidence: &Evidence, conclusion: &Conclusion) -> Option<Candidate> {
     let access = evidence.access.get()?;
-    if evidence.node.node.present().is_some() {
+    if evidence.node.node.present().is_some_and(NodeFacts::is_ready) {
         return None;
     }
     // While it still hopes for an entry, the console's line says what it waits for.

@@ -50,6 +50,11 @@ fn causes() {
         let lost = condition("False", "NvidiaXID79Error", "GpuLost: GPU 3 has fallen off the bus");
         node.conditions.insert("AcceleratedHardwareReady".into(), lost);
     });
+    let lapsed = bend(proven(), |node| {
+        let unknown =
+            condition("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.");
+        node.conditions.insert("Ready".into(), unknown);
+    });
     let refused = || failed(Reason::ApiServerUnauthorized, Phase::Preflight);
     for (name, evidence, after, expected) in [
         ("healthy", around(proven()), 90, None),
@@ -63,6 +68,12 @@ fn causes() {
             "no entry, silent",
             without_entry(silent()),
             60,
+            Some((Reason::AccessEntryMissing, Likely)),
+        ),
+        (
+            "entry taken away",
+            without_entry(lapsed),
+            400,
             Some((Reason::AccessEntryMissing, Likely)),
         ),
         ("no entry needed", without_entry(proven()), 90, None),
