@@ -11,7 +11,7 @@ use std::process::Command;
 use super::units::{MASKED, UNITS};
 use super::{MachineError, container_images, network};
 use crate::aws::Instance;
-use crate::directory::{DirectoryError, ignore_missing, write_atomically};
+use crate::directory::{DirectoryError, ignore_missing, link_or_copy, write_atomically};
 use crate::kubernetes::real::Parts;
 
 /// What a machine here needs beyond AL2023, as a NodeConfig that is merged into its own: kubelet on
@@ -38,6 +38,11 @@ spec:
       [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
       SystemdCgroup = false
 ";
+
+/// A sandboxed unit gets a fresh /proc, without what is mounted below it; a driver's files would be
+/// in any /proc.
+const SIMULATED_GPUS: &str =
+    "[Service]\nBindReadOnlyPaths=-/run/rollcall-lab/simulated/proc/driver:/proc/driver\n";
 
 const OS_RELEASE: &str = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\n\
     VERSION_ID=\"2023\"\nPLATFORM_ID=\"platform:al2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n\
@@ -83,12 +88,19 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     for folder in ["bin", "sbin", "lib64", "libexec/rollcall-lab"] {
         make(&usr.join(folder))?;
     }
-    link(&parts.kubernetes("kubelet")?, &usr.join("bin/kubelet"))?;
-    link(&parts.kubernetes("kubectl")?, &usr.join("bin/kubectl"))?;
-    link(parts.path("nodeadm")?, &usr.join("bin/nodeadm"))?;
-    link(parts.path("nodeadm-internal")?, &usr.join("bin/nodeadm-internal"))?;
-    link(parts.path("awscli")?, &usr.join("bin/aws"))?;
-    link(lab, &usr.join("bin/cloud-init-double"))?;
+    // Files, not links to where the parts are: a unit with ProtectHome= does not see /root.
+    let kubernetes = parts.path("kubernetes")?;
+    let programs = [
+        ("kubelet", kubernetes),
+        ("kubectl", kubernetes),
+        ("nodeadm", parts.path("nodeadm")?),
+        ("nodeadm-internal", parts.path("nodeadm-internal")?),
+        ("aws", parts.path("awscli")?),
+        ("cloud-init-double", lab),
+    ];
+    for (name, program) in programs {
+        link_or_copy(program, &usr.join("bin").join(name))?;
+    }
     for name in IPTABLES {
         link(Path::new("xtables-legacy-multi"), &usr.join("sbin").join(name))?;
     }
@@ -126,14 +138,13 @@ pub(super) fn write(
     etc(&machine.join("etc"), parts, instance)
 }
 
-/// Folders of the host that the links of the layers lead to.
+/// Folders of the host that are seen at their own places: the AWS CLI and its Python, and images.
 fn binds(shared: &Path, parts: &Parts) -> Result<Vec<PathBuf>, MachineError> {
     let cache = parts.path("kubernetes")?.ancestors().nth(2).map(Path::to_owned);
     let interpreter = parts.path("awscli")?.with_file_name("python");
     let python =
         interpreter.canonicalize().ok().and_then(|path| Some(path.ancestors().nth(2)?.to_owned()));
-    let lab = shared.parent().map(|dir| dir.join("bin"));
-    let folders = [cache, python, lab, Some(shared.join("images"))].into_iter().flatten();
+    let folders = [cache, python, Some(shared.join("images"))].into_iter().flatten();
     Ok(folders.filter(|folder| !folder.starts_with("/usr")).collect())
 }
 
@@ -155,7 +166,17 @@ fn etc(etc: &Path, parts: &Parts, instance: &Instance) -> Result<(), MachineErro
         ("resolv.conf", String::new()),
         ("hostname", format!("{name}\n")),
         ("machine-id", format!("{id:0<32.32}\n")),
-        ("hosts", format!("127.0.0.1 localhost\n{} {name}\n", instance.private_ip)),
+        (
+            "hosts",
+            format!(
+                "127.0.0.1 localhost\n{} {name}\n{} {}\n",
+                instance.private_ip,
+                network::STS.1,
+                network::STS.0
+            ),
+        ),
+        ("systemd/system/rollcall-join.service.d/90-rollcall-lab.conf", SIMULATED_GPUS.to_owned()),
+        ("systemd/system/rollcall-agent.service.d/90-rollcall-lab.conf", SIMULATED_GPUS.to_owned()),
         ("eks/kubelet-version.txt", format!("v{kubernetes}\n")),
         ("eks/containerd-version.txt", format!("containerd v{}\n", containerd_version(parts))),
         ("eks/nodeadm.d/90-rollcall-lab.yaml", BEYOND_AL2023.replace("OPEN_FILES", &open_files())),

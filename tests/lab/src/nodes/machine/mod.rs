@@ -156,8 +156,9 @@ impl Ground {
         })?;
         let (mode, receiver) = watch::channel(Mode::Open);
         let mut tasks = Vec::new();
-        for (_, address) in network::SERVICES {
-            let address = std::net::SocketAddr::from((address, network::SERVICE_PORT));
+        let services = network::SERVICES.map(|(_, address)| (address, network::SERVICE_PORT));
+        let sts = (network::STS.1, network::STS.2);
+        for address in services.into_iter().chain([sts]).map(std::net::SocketAddr::from) {
             let listener = TcpListener::bind(address)
                 .await
                 .map_err(|source| MachineError::Relay { address, source })?;

@@ -27,6 +27,10 @@ pub(super) const SERVICES: [(&str, Ipv4Addr); 5] = [
 ];
 /// The port of each of them.
 pub(super) const SERVICE_PORT: u16 = 80;
+/// STS, by its own name in `/etc/hosts` and on its own port: kubelet's credential plugin signs for
+/// the host that an endpoint variable names, so there is none.
+pub(super) const STS: (&str, Ipv4Addr, u16) =
+    ("sts.us-east-1.amazonaws.com", Ipv4Addr::new(100, 64, 0, 10), 443);
 /// Where every machine finds its metadata.
 const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
@@ -34,7 +38,7 @@ const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub(super) fn create() -> Result<(), MachineError> {
     let mut batch = format!("link add {BRIDGE} type bridge\nlink set {BRIDGE} up\n");
     batch.push_str(&format!("address add {ENDPOINT}/24 dev {BRIDGE}\n"));
-    for (_, address) in SERVICES {
+    for address in SERVICES.iter().map(|(_, address)| *address).chain([STS.1]) {
         batch.push_str(&format!("address add {address}/32 dev {BRIDGE}\n"));
     }
     ip(&[], &batch)
