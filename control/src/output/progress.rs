@@ -13,6 +13,8 @@ use crate::stack::Layer;
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
+/// Node lines drawn at a time; a screen has few more, and a pool may have hundreds of nodes.
+const NODES_DRAWN: usize = 16;
 /// Width of a layer's name on every line.
 const LAYER_WIDTH: usize = 9;
 
@@ -202,44 +204,66 @@ impl Screen {
                 && before
                     .is_none_or(|(known, _)| (known.mark, &known.word) != (line.mark, &line.word));
             let known = self.nodes.remove(&line.instance).and_then(|(_, bar)| bar);
-            let bar = match &self.bars {
-                None => {
-                    if news {
-                        self.line(&text);
-                    }
-                    None
-                }
-                Some(bars) => {
-                    let bar = known.unwrap_or_else(|| {
-                        let bar = bars.add(ProgressBar::new_spinner());
-                        bar.set_style(template("  {spinner:.dim} {msg}"));
-                        bar.enable_steady_tick(TICK);
-                        bar
-                    });
-                    bar.set_message(text);
-                    Some(bar)
-                }
-            };
+            if self.bars.is_none() && news {
+                self.line(&text);
+            }
+            let bar = self.draw(line, known);
             self.nodes.insert(line.instance.clone(), (line.clone(), bar));
         }
     }
 
+    /// The node's line at the bottom of the screen. Where there are more nodes than lines, those
+    /// that are ready make place for those that are not.
+    fn draw(&self, line: &NodeLine, known: Option<ProgressBar>) -> Option<ProgressBar> {
+        let bars = self.bars.as_ref()?;
+        let drawn = self.nodes.values().filter(|(_, bar)| bar.is_some()).count();
+        let crowded = self.nodes.len() >= NODES_DRAWN;
+        let bar = match known {
+            Some(bar) if crowded && line.mark == Mark::Good => {
+                bar.finish_and_clear();
+                return None;
+            }
+            Some(bar) => bar,
+            None if drawn >= NODES_DRAWN => return None,
+            None => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.enable_steady_tick(TICK);
+                bar
+            }
+        };
+        if line.mark == Mark::Waiting {
+            bar.set_style(template("    {spinner:.dim} {wide_msg}"));
+            bar.set_message(self.node_words(line));
+        } else {
+            bar.set_style(template("{wide_msg}"));
+            bar.set_message(self.node_text(line));
+        }
+        Some(bar)
+    }
+
+    fn node_words(&self, line: &NodeLine) -> String {
+        format!("{:10} {}  {}", line.at, self.style.dim(&line.instance), line.text)
+    }
+
     fn node_text(&self, line: &NodeLine) -> String {
         let mark = line.mark.paint(self.style);
-        format!("    {mark} {:10} {}  {}", line.at, self.style.dim(&line.instance), line.text)
+        format!("    {mark} {}", self.node_words(line))
     }
 
     fn end(&mut self, mark: Mark, text: &str) {
         if let Some(bar) = self.layer_bar.take() {
             bar.finish_and_clear();
         }
-        let drawn: Vec<_> = std::mem::take(&mut self.nodes)
-            .into_values()
-            .filter_map(|(line, bar)| bar.map(|bar| (line, bar)))
-            .collect();
-        for (line, bar) in drawn {
-            bar.finish_and_clear();
-            if line.mark != Mark::Waiting {
+        let mut nodes: Vec<_> = std::mem::take(&mut self.nodes).into_values().collect();
+        nodes.sort_by(|(a, _), (b, _)| a.at.cmp(&b.at));
+        let many = nodes.len() > NODES_DRAWN;
+        for (line, bar) in nodes {
+            if let Some(bar) = bar {
+                bar.finish_and_clear();
+            }
+            // Without bars every verdict has had its line already.
+            let said = line.mark == Mark::Waiting || (many && line.mark == Mark::Good);
+            if self.bars.is_some() && !said {
                 self.line(&self.node_text(&line));
             }
         }
