@@ -25,11 +25,12 @@ debian_release=${VERSION_CODENAME:-unknown}
 
 kubernetes_dir=$base/kubernetes-$KUBERNETES_VERSION-$(hash kubernetes/main.go kubernetes/go.mod kubernetes/go.sum)
 nodeadm_dir=$base/nodeadm-$NODEADM_VERSION-$(hash nodeadm/go.mod nodeadm/go.sum)
+plugin_dir=$base/device-plugin-double-$(hash device-plugin-double/main.go device-plugin-double/go.mod device-plugin-double/go.sum)
 debian_dir=$base/debian-$debian_release-$(text_hash "$arch" "$DEBIAN_PACKAGES")
 awscli_dir=$base/awscli-$AWSCLI_VERSION
 pause_dir=$base/pause-$(hash pause/pause.c)
 
-set_dir=$base/set-$(text_hash "$kubernetes_dir" "$nodeadm_dir" "$debian_dir" "$awscli_dir" "$pause_dir")
+set_dir=$base/set-$(text_hash "$kubernetes_dir" "$nodeadm_dir" "$debian_dir" "$awscli_dir" "$pause_dir" "$plugin_dir")
 
 if [ "${1:-}" = --where ]; then
     echo "$set_dir"
@@ -86,6 +87,11 @@ build_nodeadm() {
     (cd "$here/nodeadm" && timeout 300 go mod download) &&
         go_build nodeadm "$1/nodeadm" $module/cmd/nodeadm '' &&
         go_build nodeadm "$1/nodeadm-internal" $module/cmd/nodeadm-internal ''
+}
+
+build_device_plugin_double() {
+    (cd "$here/device-plugin-double" && timeout 300 go mod download) &&
+        go_build device-plugin-double "$1/device-plugin-double" . ''
 }
 
 # The packages that this machine lacks, dependencies included, one `name=version` a line.
@@ -178,6 +184,7 @@ write_parts() {
         entry kubernetes "$KUBERNETES_VERSION" "$kubernetes_dir/kubernetes" kubernetes; printf '%s' "$comma"
         entry nodeadm "$NODEADM_VERSION" "$nodeadm_dir/nodeadm" nodeadm; printf '%s' "$comma"
         entry nodeadm-internal "$NODEADM_VERSION" "$nodeadm_dir/nodeadm-internal" nodeadm; printf '%s' "$comma"
+        entry device-plugin-double 1 "$plugin_dir/device-plugin-double" device-plugin-double; printf '%s' "$comma"
         entry awscli "$AWSCLI_VERSION" "$awscli_dir/bin/aws" awscli; printf '%s' "$comma"
         entry pause "1" "$pause_dir/pause" pause; printf '%s' "$comma"
         entry debian "$debian_release" "$debian_dir/root" debian; printf '%s' "$comma"
@@ -211,9 +218,11 @@ fi
 [ -e "$awscli_dir/bin/python" ] || rm -rf "$awscli_dir"
 if command -v python3 >/dev/null; then make_part "$awscli_dir" awscli build_awscli; else skip awscli "python3 is missing"; fi
 if command -v go >/dev/null; then
+    make_part "$plugin_dir" device-plugin-double build_device_plugin_double
     make_part "$nodeadm_dir" nodeadm build_nodeadm
     make_part "$kubernetes_dir" kubernetes build_kubernetes
 else
+    skip device-plugin-double "go is missing"
     skip nodeadm "go is missing"
     skip kubernetes "go is missing"
 fi

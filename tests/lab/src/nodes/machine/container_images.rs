@@ -36,6 +36,9 @@ exec /bin/busybox httpd -f -p 127.0.0.1:61679 -h /www
 /// There, and nothing more: kube-proxy, the pod identity agent and CoreDNS.
 const IDLE_DOUBLE: &str = "#!/bin/busybox sh\nexec /bin/busybox sleep 2147483647\n";
 
+/// The image of the device plugin that `control` installs.
+const DEVICE_PLUGIN: &str = "nvcr.io/nvidia/k8s-device-plugin:v0.18.0";
+
 /// Versions of add-ons that the emulator hands out when none is asked for.
 const AWS_NODE: [&str; 1] = ["amazon-k8s-cni:v1.20.4-eksbuild.1"];
 const IDLE: [&str; 4] = [
@@ -49,6 +52,7 @@ const IDLE: [&str; 4] = [
 pub(super) fn write(dir: &Path, parts: &Parts) -> Result<(), MachineError> {
     let pause = read(parts.path("pause")?)?;
     let busybox = read(parts.path("busybox-static")?)?;
+    let plugin = read(parts.path("device-plugin-double")?)?;
     let named = |names: &[&str]| names.iter().map(|name| format!("{REGISTRY}/{name}")).collect();
     let double = |script: &str| {
         vec![("bin/busybox", busybox.clone()), ("double", script.as_bytes().to_vec())]
@@ -59,6 +63,12 @@ pub(super) fn write(dir: &Path, parts: &Parts) -> Result<(), MachineError> {
             vec!["localhost/kubernetes/pause:latest".to_owned()],
             vec![("pause", pause)],
             "/pause",
+        ),
+        (
+            "device-plugin-double",
+            vec![DEVICE_PLUGIN.to_owned()],
+            vec![("double", plugin)],
+            "/double",
         ),
         ("aws-node-double", named(&AWS_NODE), double(AWS_NODE_DOUBLE), "/double"),
         ("idle-double", named(&IDLE), double(IDLE_DOUBLE), "/double"),

@@ -53,6 +53,10 @@ const ECR_CREDENTIAL_PROVIDER_DOUBLE: &str = "#!/bin/sh\n# ecr-credential-provid
     echo '{\"kind\":\"CredentialProviderResponse\",\"apiVersion\":\"credentialprovider.kubelet.k8s.io/v1\",\
     \"cacheKeyType\":\"Registry\",\"cacheDuration\":\"1h\",\"auth\":{}}'\n";
 
+/// A machine here has no instance store; nodeadm's run phase calls this by name all the same.
+const SETUP_LOCAL_DISKS_DOUBLE: &str =
+    "#!/bin/sh\n# setup-local-disks-double of the lab\necho 'no instance store disks found' >&2\n";
+
 /// Files and folders of the host's `/etc` that its userland needs.
 const FROM_HOST: [&str; 16] = [
     "passwd",
@@ -104,6 +108,8 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     for name in IPTABLES {
         link(Path::new("xtables-legacy-multi"), &usr.join("sbin").join(name))?;
     }
+    let disks = usr.join("bin/setup-local-disks");
+    file(&disks, SETUP_LOCAL_DISKS_DOUBLE, 0o755)?;
     let images = dir.join("images");
     let import = format!(
         "#!/bin/sh\nfor image in {}/*.tar; do\n    ctr --namespace k8s.io images import \"$image\" >/dev/null || exit 1\ndone\n",

@@ -57,7 +57,10 @@ simulated=$node/root
 mkdir -p "$root/run/rollcall-lab/simulated" "$root/var/lib/nvml-sim"
 mount --bind "$simulated" "$root/run/rollcall-lab/simulated"
 if [ -d "$simulated/var/lib/nvml-sim" ]; then
-    mount --bind "$simulated/var/lib/nvml-sim" "$root/var/lib/nvml-sim"
+    # The second place is for the device plugin's pod, which has this folder of kubelet's and nothing else of the node.
+    plugins=$root/var/lib/kubelet/device-plugins/.nvml-sim
+    mkdir -p "$plugins"
+    for place in "$root/var/lib/nvml-sim" "$plugins"; do mount --bind "$simulated/var/lib/nvml-sim" "$place"; done
     mkdir -p "$simulated/proc/driver" "$simulated/sys/module" "$simulated/sys/bus/pci/devices"
     mount --bind "$simulated/proc/driver" "$root/proc/driver"
     mount --bind "$simulated/sys/module" "$root/sys/module"

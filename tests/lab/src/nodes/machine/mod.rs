@@ -30,8 +30,10 @@ use console::Console;
 pub use network::ENDPOINT;
 
 /// What machines need besides a control plane's parts.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 11] = [
     "nodeadm",
+    "device-plugin-double",
+    "busybox-static",
     "awscli",
     "pause",
     "debian",
