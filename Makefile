@@ -38,6 +38,10 @@ $(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*/*) amis
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
+.PHONY: e2e
+e2e: build e2e-setup ## the main job on real Kubernetes and machines; says what it skips where that cannot be
+	tests/lab/e2e.sh
+
 .PHONY: e2e-setup
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd
 	tests/lab/parts/setup.sh
