@@ -19,7 +19,7 @@ fn fleet(name: &str, agent: &str) -> String {
 }
 
 async fn world(dir: &Path) -> World {
-    World::up(&dir.join("lab"), &[]).await.unwrap()
+    World::up(&dir.join("lab"), &["--kubernetes", "standin", "--nodes", "process"]).await.unwrap()
 }
 
 fn write_fleet(dir: &Path, agent: &str) -> String {
