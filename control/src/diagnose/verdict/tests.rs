@@ -1,3 +1,5 @@
+//! The verdict on tables of evidence.
+
 use contract::{ConsoleLine, JoinReport};
 
 use super::*;

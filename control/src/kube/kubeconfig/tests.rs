@@ -1,3 +1,5 @@
+//! Merging into files that people and other tools have written.
+
 use super::*;
 
 const ARN: &str = "arn:aws:eks:us-east-1:111122223333:cluster/prod";
