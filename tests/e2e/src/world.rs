@@ -29,6 +29,11 @@ impl World {
     /// When it does not come up.
     pub async fn up(dir: &Path, extra: &[&str]) -> anyhow::Result<Self> {
         let mut world = Self { dir: dir.to_owned(), programs: Programs::of_this_build()? };
+        // `make` says which Python has the emulator; without it, the one that `make setup` makes.
+        let python = world.programs.root.join("target/venv/bin/python");
+        if std::env::var_os("LAB_PYTHON").is_none() && python.exists() {
+            world.programs.env.push(("LAB_PYTHON".into(), python.display().to_string()));
+        }
         let at = world.dir_argument()?;
         let mut args = vec!["up", "--dir", &at];
         args.extend(extra);

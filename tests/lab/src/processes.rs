@@ -40,6 +40,18 @@ impl ProcessId {
         }
     }
 
+    /// Whether it names `directory` in its command line or environment, or works below it.
+    #[must_use]
+    pub fn works_for(self, directory: &Path) -> bool {
+        let named = directory.as_os_str().as_encoded_bytes();
+        let names = |file: &str| {
+            let raw = fs::read(format!("/proc/{}/{file}", self.pid)).unwrap_or_default();
+            raw.windows(named.len()).any(|part| part == named)
+        };
+        let works_in = fs::read_link(format!("/proc/{}/cwd", self.pid));
+        works_in.is_ok_and(|at| at.starts_with(directory)) || names("cmdline") || names("environ")
+    }
+
     /// Its command line, arguments separated by spaces.
     #[must_use]
     pub fn command_line(self) -> String {
@@ -122,6 +134,40 @@ pub fn of_lab(dir: &Path) -> Vec<ProcessId> {
         })
         .map(|(id, _)| id)
         .collect()
+}
+
+/// Processes that listen on a TCP port, on whatever address.
+#[must_use]
+pub fn listening_on(port: u16) -> Vec<ProcessId> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let sockets: Vec<PathBuf> = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| listening_inodes(table, port))
+        .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+        .collect();
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let holds = |id: &ProcessId| {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", id.pid)).into_iter().flatten();
+        let mut targets = descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        targets.any(|target| sockets.contains(&target))
+    };
+    all().into_iter().map(|(id, _)| id).filter(holds).collect()
+}
+
+/// Inodes of the sockets of a `/proc/net/tcp` that listen on `port` (proc_net_tcp(5)).
+fn listening_inodes(table: &str, port: u16) -> Vec<&str> {
+    const LISTEN: &str = "0A";
+    let wanted = format!("{port:04X}");
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| {
+        row.get(3) == Some(&LISTEN)
+            && row.get(1).and_then(|local| local.rsplit(':').next()) == Some(wanted.as_str())
+    })
+    .filter_map(|row| row.get(9).copied())
+    .collect()
 }
 
 /// Processes that run for the node whose root directory is `root`.
@@ -207,6 +253,18 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_listener_is_found_by_its_port_and_by_whom_it_works_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let me = ProcessId::of(std::process::id().cast_signed()).unwrap();
+        assert_eq!(listening_on(port), [me]);
+        assert!(me.works_for(&std::env::current_dir().unwrap()));
+        assert!(!me.works_for(Path::new("/nonexistent/lab")));
+        drop(listener);
+        assert_eq!(listening_on(port), []);
+    }
 
     #[test]
     fn stat_is_read_behind_a_name_with_blanks_and_parentheses() {

@@ -1,6 +1,7 @@
 //! `lab down`: ends a lab by pid, and proves that nothing of it is left.
 
 use std::net::ToSocketAddrs as _;
+use std::path::Path;
 use std::time::Duration;
 
 use contract::ExitCode;
@@ -31,7 +32,7 @@ pub(super) async fn run(place: &Place) -> anyhow::Result<ExitCode> {
         output::progress(&format!("left: {error}"));
     }
     let processes = processes::of_lab(directory.path());
-    let ports = record.as_ref().map(busy_ports).unwrap_or_default();
+    let ports = record.as_ref().map(|r| busy_ports(r, directory.path())).unwrap_or_default();
     for id in &processes {
         output::progress(&format!("left: process {} ({})", id.pid, id.command_line()));
     }
@@ -76,13 +77,14 @@ pub(super) async fn sweep(directory: &LabDirectory) -> usize {
     left.len()
 }
 
-fn busy_ports(record: &Record) -> Vec<String> {
+/// The lab's ports that a process of the lab still listens on. A port that is free again may be
+/// another lab's by now.
+fn busy_ports(record: &Record, directory: &Path) -> Vec<String> {
     let mut ports = record.ports();
     ports.retain(|port| {
         let addresses = port.to_socket_addrs().into_iter().flatten();
-        // Connecting, not binding: a port in TIME_WAIT is nobody's.
         addresses.into_iter().any(|address| {
-            std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok()
+            processes::listening_on(address.port()).iter().any(|id| id.works_for(directory))
         })
     });
     ports

@@ -73,14 +73,13 @@ fn one_sentence_says_what_to_do() {
     let empty = tempfile::tempdir().unwrap();
     let dir = empty.path().to_str().unwrap();
     let missing = "/nonexistent/lab";
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 7] = [
         (&["status", "--dir", dir], 1, "start one with lab up"),
         (&["status", "--dir", missing], 1, "start one with lab up"),
         (&["fault", "--dir", dir, "gpu/1", "gpu-missing"], 1, "start one with lab up"),
         (&["down", "--dir", missing], 0, ""),
         (&["fault", "--dir", dir, "gpu/1", "nonsense"], 64, "lab fault --help"),
         (&["fault", "--dir", dir, "nowhere", "gpu-missing"], 64, "POOL/INDEX"),
-        (&["up", "--dir", dir, "--nodes", "machine"], 64, "not built yet"),
         (&["up", "--dir", dir, "--speed", "0"], 64, "above 0"),
     ];
     for (arguments, code, expected) in cases {
