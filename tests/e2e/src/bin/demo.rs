@@ -42,7 +42,7 @@ async fn run() -> anyhow::Result<()> {
     let mut story = Story::new(World { dir: dir.join("lab"), programs });
 
     let told = tokio::select! {
-        told = tell(&mut story, &dir) => told,
+        told = tell(&mut story, &dir, keep) => told,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     if keep {
@@ -53,7 +53,7 @@ async fn run() -> anyhow::Result<()> {
     told.and(ended)
 }
 
-async fn tell(story: &mut Story, dir: &Path) -> anyhow::Result<()> {
+async fn tell(story: &mut Story, dir: &Path, keep: bool) -> anyhow::Result<()> {
     let started = Instant::now();
     let components = open(story).await?;
     let reasons = build(story).await?;
@@ -61,7 +61,7 @@ async fn tell(story: &mut Story, dir: &Path) -> anyhow::Result<()> {
     let changed = heal(story, dir).await?;
     metrics(story).await?;
     let nodes = nodes_of(&story.world.status().await?, "gpu");
-    if std::env::var_os("KEEP").is_some() {
+    if keep {
         return Ok(());
     }
     let leftovers = close(story, dir).await?;
