@@ -199,7 +199,7 @@ reasons! {
         explains: [DriverNotLoaded, DriverLibraryMissing],
     }
     GpuCountShort { of(Drivers), Hard,
-        "Fewer GPUs work than the instance type has; the summary says at which layer they went missing.",
+        "Fewer GPUs work than the instance type has.",
         "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
         node: "NvidiaDeviceCountMismatch",
         explains: [GpuAllocatableShort],
