@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Join,
     /// Watch the GPUs and serve their metrics.
     Watch(Watch),
+    /// Look at every gate at once, now, and name one cause; changes nothing.
+    Diagnose(Diagnose),
     /// Show how the join stands.
     Status(Status),
     /// Say what a reason means and what to do about it; without one, list all.
@@ -40,6 +42,19 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Diagnose {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// How long the look may take at most.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// Answer as a custom plugin of node-problem-detector: one line, and 0, 1 or 2.
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) npd: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Status {
     /// How to show it.
     #[arg(short, long, value_enum, default_value_t)]
@@ -51,7 +66,7 @@ pub(crate) enum Output {
     /// For people.
     #[default]
     Text,
-    /// The join report itself.
+    /// For programs: the join report or the diagnosis itself.
     Json,
 }
 
@@ -93,6 +108,14 @@ mod tests {
         let Command::Watch(watch) = cli.command else { panic!() };
         assert_eq!(watch.listen.port(), contract::names::METRICS_PORT);
         assert!(watch.listen.ip().is_unspecified());
+    }
+
+    #[test]
+    fn a_look_has_a_limit() {
+        let cli = Cli::parse_from(["rollcall-agent", "diagnose"]);
+        let Command::Diagnose(args) = cli.command else { panic!() };
+        assert_eq!(args.timeout, agent::diagnose::PATIENCE);
+        assert!(Cli::try_parse_from(["rollcall-agent", "diagnose", "--npd", "-ojson"]).is_err());
     }
 
     #[test]

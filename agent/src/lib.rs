@@ -3,7 +3,8 @@
 //! How a node joins: the [`pipeline`] walks the [`phases`] in order. Each gathers facts and has a
 //! pure verdict on them; kubelet starts only with the tokens that the gates before it hand out.
 //! Whatever changes goes into the [`report`], which leaves over every channel that works. Afterwards
-//! [`watch`] keeps an eye on the GPUs and serves [`metrics`].
+//! [`watch`] keeps an eye on the GPUs and serves [`metrics`]. [`diagnose`] looks at every gate at once,
+//! on demand, and changes nothing.
 //!
 //! The effects live in few places: [`host`] (files, programs, systemd, clock, console), [`aws`],
 //! [`kube`], and the driver's library in [`gpu`].
@@ -11,6 +12,7 @@
 pub mod phases;
 pub mod pipeline;
 
+pub mod diagnose;
 pub mod report;
 
 pub mod gpu;

@@ -6,7 +6,7 @@
 //! - [`phase`]: the steps of a node's join, in order;
 //! - [`reason`]: every named cause, with its hint and what it explains;
 //! - [`verdict`]: what a gate answers, and how several answers become one cause;
-//! - [`join_report`] and [`console`]: what a node leaves behind;
+//! - [`join_report`] and [`console`]: what a node leaves behind; [`diagnosis`]: what a look at it shows;
 //! - [`agent_config`]: what `control` writes for the agent;
 //! - [`names`]: tags, parameter paths, files, units, conditions;
 //! - [`exit_code`], [`outcome`], [`error_chain`]: how both programs end and speak.
@@ -17,6 +17,7 @@
 
 pub mod agent_config;
 pub mod console;
+pub mod diagnosis;
 pub mod error_chain;
 pub mod exit_code;
 pub mod join_report;
@@ -28,6 +29,7 @@ pub mod verdict;
 
 pub use agent_config::AgentConfig;
 pub use console::ConsoleLine;
+pub use diagnosis::Diagnosis;
 pub use error_chain::ErrorChain;
 pub use exit_code::ExitCode;
 pub use join_report::JoinReport;

@@ -1,7 +1,9 @@
 //! One verb a file. Data goes to standard output, through [`print()`]; everything else to the log.
 
+mod diagnose;
 mod explain;
 mod logging;
+mod screen;
 mod status;
 
 use std::io::{self, Write as _};
@@ -20,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     match cli.command {
         // No runtime and no log: this process may hang in the driver, and is then abandoned.
         Command::ProbeGpus(args) => gpu::probe::helper_main(&root, args.follow),
+        Command::Diagnose(args) => diagnose::run(root, &args),
         Command::Status(args) => status::run(&root, args.output),
         Command::Explain(args) => explain::run(args.reason.as_deref()),
         Command::Join => {
@@ -34,25 +37,28 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Runs a service to its end on a runtime of one thread.
+/// Runs a service to its end.
 fn serve<E: std::error::Error + 'static>(service: impl Future<Output = Result<(), E>>) -> ExitCode {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "could not start");
-            return contract::ExitCode::Error.into();
-        }
-    };
-    let ended = runtime.block_on(service);
-    // A call that hangs in a thread of the runtime, a name that does not resolve, must not hold us.
-    runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match block_on(service) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             tracing::error!(error = %ErrorChain(&error), "ended");
             contract::ExitCode::Error.into()
         }
+        Err(error) => {
+            tracing::error!(%error, "could not start");
+            contract::ExitCode::Error.into()
+        }
     }
+}
+
+/// Runs something to its end on a runtime of one thread.
+fn block_on<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(work);
+    // A call that hangs in a thread of the runtime, a name that does not resolve, must not hold us.
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 /// Prints data on standard output. A reader that has gone away is no error of ours.

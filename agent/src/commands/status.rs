@@ -1,12 +1,13 @@
-//! `status`: how the join stands, from the report on the node.
+//! `status`: how the join stands, from the report on the node. It asks nobody; `diagnose` does.
 
 use std::process::ExitCode;
 
-use agent::host::Root;
+use agent::host::{Root, clock};
 use agent::report::file;
-use contract::join_report::{Gpus, JoinOutcome, PhaseReport, PhaseState};
-use contract::{ErrorChain, Finding, JoinReport};
+use contract::join_report::{JoinOutcome, PhaseReport, PhaseState};
+use contract::{ErrorChain, JoinReport};
 
+use super::screen::{self, Place};
 use super::{complain, print};
 use crate::cli::Output;
 
@@ -16,12 +17,19 @@ pub(crate) fn run(root: &Root, output: Output) -> ExitCode {
         Ok(report) => report,
         Err(error) => {
             complain(&format!("error: {}", ErrorChain(&error)));
-            complain("hint: the join has not begun; see `systemctl status rollcall-join`");
+            complain(
+                "hint: the join has not begun; see `systemctl status rollcall-join`, or look at the node itself: rollcall-agent diagnose",
+            );
             return contract::ExitCode::Error.into();
         }
     };
     match output {
-        Output::Text => print(&screen(&report)),
+        Output::Text => {
+            print(&text(&report));
+            if clock::boot_id(root).is_ok_and(|boot| boot != report.boot) {
+                print(&screen::field("note", "the report is of an earlier boot"));
+            }
+        }
         Output::Json => {
             let json = serde_json::to_string_pretty(&report).unwrap_or_default();
             print(&format!("{json}\n"));
@@ -33,73 +41,40 @@ pub(crate) fn run(root: &Root, output: Output) -> ExitCode {
     }
 }
 
-fn screen(report: &JoinReport) -> String {
-    let instance = &report.instance;
-    let mut text = format!("{} {}", word(&instance.id), report.outcome.label());
+fn text(report: &JoinReport) -> String {
+    let place = Place { instance: &report.instance, cluster: &report.cluster, pool: &report.pool };
+    let mut when = format!("{} at {}", report.outcome.label(), report.updated);
     if report.attempt > 1 {
-        text += &format!(" (attempt {})", report.attempt);
+        when += &format!(", attempt {}", report.attempt);
     }
-    text += &format!(
-        "\n{} in {}, cluster {}, pool {}, node {}\n\n",
-        word(&instance.instance_type),
-        word(&instance.zone),
-        word(&report.cluster),
-        word(&report.pool),
-        word(&instance.name),
-    );
+    let mut text = screen::head(report.outcome, &place, &when);
+    text += &screen::causes(&place, report.outcome, &report.reasons);
+    text.push('\n');
     for phase in &report.phases {
-        text += &phase_line(phase);
+        text += &line(phase);
     }
+    text.push('\n');
     if let Some(gpus) = &report.gpus {
-        text += &gpu_line(gpus);
+        text += &screen::field("GPUs", &screen::gpus(gpus));
     }
-    for finding in &report.reasons {
-        text += &finding_lines(report, finding);
+    for repair in &report.repairs {
+        let helped = if repair.helped { "it helped" } else { "it did not help" };
+        text +=
+            &screen::field("repair", &format!("{} for {}: {helped}", repair.action, repair.reason));
     }
+    text += &screen::field("now", "rollcall-agent diagnose looks at every gate at once");
     text
 }
 
-fn word(text: &str) -> &str {
-    if text.is_empty() { "?" } else { text }
-}
-
-fn phase_line(phase: &PhaseReport) -> String {
+fn line(phase: &PhaseReport) -> String {
     let mark = match phase.state {
-        PhaseState::Passed => "✓",
-        PhaseState::Degraded => "!",
-        PhaseState::Skipped => "-",
-        PhaseState::Failed => "✗",
-        PhaseState::Running | PhaseState::Waiting => "…",
+        PhaseState::Passed => '✓',
+        PhaseState::Degraded => '!',
+        PhaseState::Skipped => '-',
+        PhaseState::Failed => '✗',
+        PhaseState::Running | PhaseState::Waiting => '…',
     };
-    let line = format!("  {mark} {:<10}{:>8} ms", phase.phase, phase.ms);
-    match &phase.detail {
-        Some(detail) => format!("{line}  {detail}\n"),
-        None => format!("{line}\n"),
-    }
-}
-
-fn gpu_line(gpus: &Gpus) -> String {
-    let count = |count: Option<u32>| count.map_or("?".to_owned(), |count| count.to_string());
-    format!(
-        "\n  GPUs: {} expected, {} on PCI, {} device nodes, {} in NVML; driver {}\n",
-        count(gpus.expected),
-        count(gpus.pci),
-        count(gpus.device_nodes),
-        count(gpus.nvml),
-        gpus.driver.as_deref().unwrap_or("?"),
-    )
-}
-
-fn finding_lines(report: &JoinReport, finding: &Finding) -> String {
-    let mut text = format!("\n{}: {}\n", finding.reason, finding.summary);
-    for evidence in &finding.evidence {
-        text += &format!("  | {evidence}\n");
-    }
-    if let Some(reason) = finding.reason.known() {
-        let hint = reason.hint_for(&report.cluster, &report.pool, &report.instance.id);
-        text += &format!("  hint: {hint}\n");
-    }
-    text
+    screen::phase_line(mark, phase.phase, Some(phase.ms), phase.detail.as_deref())
 }
 
 #[cfg(test)]
@@ -111,18 +86,22 @@ mod tests {
         let golden = include_str!("../../../contract/golden/join_report.json");
         let report: JoinReport = serde_json::from_str(golden).unwrap();
         let expected = "\
-i-0123456789abcdef0 failed (attempt 2)
-p5.48xlarge in us-east-1a, cluster prod, pool h100, node ip-10-0-1-7.ec2.internal
+✗ i-0123456789abcdef0 · p5.48xlarge · us-east-1a · ip-10-0-1-7.ec2.internal
+  cluster prod, pool h100; failed at 2026-11-20T20:00:03Z, attempt 2
+
+  cause     GpuCountShort (drivers)
+            7 of 8 GPUs: missing on the PCI bus (expected 8, PCI 7, device nodes
+            7, NVML 7)
+  evidence  /sys/bus/pci/devices: 7 functions of vendor 0x10de
+  fix       replace the instance: aws ec2 terminate-instances --instance-ids i-0123456789abcdef0
+  more      rollcall-agent explain GpuCountShort
 
   ✓ identify        12 ms
   ✗ drivers        410 ms
 
-  GPUs: 8 expected, 7 on PCI, 7 device nodes, 7 in NVML; driver 580.95.05
-
-GpuCountShort: 7 of 8 GPUs: missing on the PCI bus (expected 8, PCI 7, device nodes 7, NVML 7)
-  | /sys/bus/pci/devices: 7 functions of vendor 0x10de
-  hint: replace the instance: aws ec2 terminate-instances --instance-ids i-0123456789abcdef0
+  GPUs      8 expected, 7 on PCI, 7 device nodes, 7 in NVML; driver 580.95.05
+  now       rollcall-agent diagnose looks at every gate at once
 ";
-        assert_eq!(screen(&report), expected);
+        assert_eq!(text(&report), expected);
     }
 }

@@ -15,17 +15,13 @@ pub mod recorder;
 pub mod walk;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ErrorChain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::recorder::Recorder;
 use self::walk::{Node, Walk};
-use crate::aws::{Endpoints, Imds, RoleCredentials};
-use crate::host::systemd::Systemd;
-use crate::host::{Root, clock, notify};
+use crate::host::{Root, notify};
 
 /// How long the console may take its last line when we are told to end.
 const LAST_LINE: Duration = Duration::from_millis(500);
@@ -48,7 +44,7 @@ pub enum JoinError {
 pub async fn run(root: Root) -> Result<(), JoinError> {
     let mut end = signal(SignalKind::terminate()).map_err(JoinError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(JoinError::Signals)?;
-    let node = node(root)?;
+    let node = Node::of(root).map_err(JoinError::Http)?;
     let recorder = Recorder::new(node.root.clone(), &node.boot);
     tokio::select! {
         () = join(&node, &recorder) => {}
@@ -64,24 +60,6 @@ async fn told(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending().await
     }
-}
-
-fn node(root: Root) -> Result<Node, JoinError> {
-    let boot = clock::boot_id(&root).unwrap_or_else(|error| {
-        tracing::warn!(error = %ErrorChain(&error), "the boot has no id");
-        String::new()
-    });
-    let imds = Arc::new(Imds::from_env());
-    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build();
-    Ok(Node {
-        boot,
-        credentials: RoleCredentials::new(Arc::clone(&imds)),
-        imds,
-        endpoints: Endpoints::from_env(),
-        systemd: Systemd::new(root.clone()),
-        http: http.map_err(JoinError::Http)?,
-        root,
-    })
 }
 
 /// Proves until the node is Ready, then stays.

@@ -3,6 +3,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +12,14 @@ use contract::join_report::{JoinOutcome, PhaseState};
 use contract::names::{ADMITTED_PATH, REPORT_PATH};
 
 use super::*;
+use crate::aws::{Endpoints, Imds, RoleCredentials};
+use crate::host::systemd::Systemd;
 use crate::host::{Deadline, files};
 use crate::testing::http::{Answer, Server};
 use crate::testing::imds_answers;
 use crate::testing::tls::Authority;
+
+mod look;
 
 /// Runs nodeadm's phases as files, refuses kubelet without admission, and keeps a list of starts.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -36,7 +41,10 @@ show*kubelet.service)
   echo LoadState=loaded
   [ -e $R/kubelet-runs ] && echo ActiveState=active || echo ActiveState=inactive ;;
 show*config.service)
-  echo LoadState=loaded; echo ActiveState=failed; echo Result=exit-code; echo ExecMainStatus=1 ;;
+  echo LoadState=loaded
+  if [ -e $R/config-fails ]; then
+    echo ActiveState=failed; echo Result=exit-code; echo ExecMainStatus=1
+  else echo ActiveState=inactive; fi ;;
 show*) echo LoadState=not-found; echo ActiveState=inactive ;;
 esac
 exit 0
@@ -90,7 +98,7 @@ impl World {
     async fn prove(&self) -> (bool, JoinReport) {
         let node = self.node();
         let recorder = Recorder::new(self.root(), &node.boot);
-        let open = Walk::new(&node, &recorder).once().await.is_ok();
+        let open = Box::pin(Walk::new(&node, &recorder).once()).await.is_ok();
         (open, self.report())
     }
 

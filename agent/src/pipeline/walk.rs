@@ -31,8 +31,10 @@ use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
 
-/// The last stage of cloud-init, in which user scripts run, and how long it may take.
-const CLOUD_FINAL: &str = "cloud-final.service";
+/// The last stage of cloud-init, in which user scripts run.
+pub const CLOUD_FINAL: &str = "cloud-final.service";
+
+/// How long it may take.
 const CLOUD_INIT_MAX: Duration = Duration::from_secs(300);
 
 /// How long one round of questions to the metadata service may take.
@@ -55,6 +57,40 @@ pub struct Node {
     pub systemd: Systemd,
     /// For AWS's public endpoints.
     pub http: reqwest::Client,
+}
+
+impl Node {
+    /// The node below `root`.
+    ///
+    /// # Errors
+    /// When the client for AWS cannot be made.
+    pub fn of(root: Root) -> Result<Self, reqwest::Error> {
+        let boot = clock::boot_id(&root).unwrap_or_else(|error| {
+            tracing::warn!(error = %contract::ErrorChain(&error), "the boot has no id");
+            String::new()
+        });
+        let imds = Arc::new(Imds::from_env());
+        Ok(Self {
+            boot,
+            credentials: RoleCredentials::new(Arc::clone(&imds)),
+            imds,
+            endpoints: Endpoints::from_env(),
+            systemd: Systemd::new(root.clone()),
+            http: reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?,
+            root,
+        })
+    }
+
+    /// EKS's own API.
+    #[must_use]
+    pub fn eks(&self, region: &str) -> Eks {
+        Eks(self.service("EKS", "eks", region))
+    }
+
+    fn service(&self, id: &str, name: &'static str, region: &str) -> Service {
+        let url = self.endpoints.url(id, name, region);
+        Service::new(name, url, region, self.credentials.clone(), self.http.clone())
+    }
 }
 
 /// A gate is closed; the recorder knows which, and why.
@@ -221,7 +257,7 @@ impl<'a> Walk<'a> {
         let node = self.node;
         if !self.has_channels {
             self.has_channels = true;
-            let ec2 = Ec2(self.service("EC2", "ec2", document));
+            let ec2 = Ec2(node.service("EC2", "ec2", &document.region));
             let tag = Tag { ec2, instance: document.instance_id.clone() };
             tokio::spawn(serve(tag, self.recorder.subscribe(), config.pool_size));
         }
@@ -235,12 +271,6 @@ impl<'a> Walk<'a> {
             let channel = ReportParameter::new(store, &node.root, document.arn());
             tokio::spawn(serve(channel, self.recorder.subscribe(), config.pool_size));
         }
-    }
-
-    fn service(&self, id: &str, name: &'static str, document: &Document) -> Service {
-        let Node { credentials, endpoints, http, .. } = self.node;
-        let url = endpoints.url(id, name, &document.region);
-        Service::new(name, url, &document.region, credentials.clone(), http.clone())
     }
 
     async fn preflight(&self, known: &Known) -> Result<(Reachable, Option<String>), Closed> {
@@ -314,7 +344,7 @@ impl<'a> Walk<'a> {
         let phase = Phase::Cni;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
-        let eks = Eks(self.service("EKS", "eks", &known.document));
+        let eks = self.node.eks(&known.document.region);
         let root = &self.node.root;
         let gather =
             async || cni::gather(root, known.config.cni, &known.kube, &eks, deadline).await;
