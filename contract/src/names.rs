@@ -127,6 +127,8 @@ mod tests {
             ("cn-northwest-1", "amazonaws.com.cn"),
             ("us-iso-east-1", "c2s.ic.gov"),
             ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("us-isof-south-1", "csp.hci.ic.gov"),
+            ("eu-isoe-west-1", "cloud.adc-e.uk"),
             ("eusc-de-east-1", "amazonaws.eu"),
         ] {
             assert_eq!(partition_suffix(region), suffix, "{region}");

@@ -11,7 +11,6 @@ pub mod endpoint;
 pub mod imds;
 pub mod signed;
 pub mod ssm;
-pub mod token;
 
 pub use credentials::RoleCredentials;
 pub use endpoint::Endpoints;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use eks_token::Token;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -10,8 +11,8 @@ use tokio::time::Instant;
 use super::error::KubeError;
 use super::kubeconfig;
 use super::objects::{Condition, Event, Identity};
+use crate::aws::RoleCredentials;
 use crate::aws::imds::clock_ahead;
-use crate::aws::{RoleCredentials, token};
 use crate::host::{Deadline, Root};
 
 /// How long a token is used: EKS takes it for 15 minutes after its date.
@@ -42,19 +43,15 @@ pub struct Client {
     http: reqwest::Client,
     cluster: Cluster,
     credentials: RoleCredentials,
-    token: tokio::sync::Mutex<Option<Token>>,
+    token: tokio::sync::Mutex<Option<HeldToken>>,
     ahead: Mutex<Option<i64>>,
 }
 
-struct Token {
-    value: String,
+/// A token and when it is made anew, by a clock that nobody sets.
+#[derive(Debug)]
+struct HeldToken {
+    token: Token,
     until: Instant,
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").finish_non_exhaustive()
-    }
 }
 
 impl Client {
@@ -218,7 +215,7 @@ impl Client {
             .http
             .request(method, url)
             .timeout(deadline.remaining().min(REQUEST))
-            .bearer_auth(self.token(deadline).await?);
+            .bearer_auth(self.token(deadline).await?.expose());
         if let Some((kind, value)) = body {
             let bytes = value.to_string();
             request = request.header("content-type", format!("application/{kind}")).body(bytes);
@@ -238,19 +235,19 @@ impl Client {
         serde_json::from_str(&text).map_err(|error| KubeError::Malformed(error.to_string()))
     }
 
-    async fn token(&self, deadline: Deadline) -> Result<String, KubeError> {
+    async fn token(&self, deadline: Deadline) -> Result<Token, KubeError> {
         let mut held = self.token.lock().await;
-        if let Some(token) = held.as_ref()
-            && Instant::now() < token.until
+        if let Some(held) = held.as_ref()
+            && Instant::now() < held.until
         {
-            return Ok(token.value.clone());
+            return Ok(held.token.clone());
         }
         let credentials = self.credentials.get(deadline).await.map_err(KubeError::Credentials)?;
         let Cluster { name, region, .. } = &self.cluster;
-        let value = token::mint(&credentials, region, name, SystemTime::now());
-        let value = value.map_err(KubeError::Token)?;
-        *held = Some(Token { value: value.clone(), until: Instant::now() + TOKEN_LIFE });
-        Ok(value)
+        let token = eks_token::mint(&credentials, region, name, SystemTime::now());
+        let token = token.map_err(KubeError::Token)?;
+        *held = Some(HeldToken { token: token.clone(), until: Instant::now() + TOKEN_LIFE });
+        Ok(token)
     }
 }
 

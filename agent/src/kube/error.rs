@@ -6,7 +6,7 @@ use std::io;
 use reqwest::StatusCode;
 
 use crate::aws::credentials::CredentialsError;
-use crate::aws::token::TokenError;
+use eks_token::TokenError;
 
 /// Why a call to the API server did not go through.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::aws::Clients;
 use crate::cli::TokenArgs;
 use crate::commands::Context;
-use crate::kube::token::{self, Token};
+use eks_token::Token;
 
 const V1: &str = "client.authentication.k8s.io/v1";
 const V1BETA1: &str = "client.authentication.k8s.io/v1beta1";
@@ -23,7 +23,8 @@ pub async fn run(args: &TokenArgs, context: &Context<'_>) -> anyhow::Result<Exit
     let clients = Clients::load(context.global.region.as_deref()).await?;
     let credentials =
         clients.credentials.provide_credentials().await.context("could not get credentials")?;
-    let token = token::mint(&credentials, &clients.region, &args.cluster_name, SystemTime::now())?;
+    let token =
+        eks_token::mint(&credentials, &clients.region, &args.cluster_name, SystemTime::now())?;
     if args.raw {
         context.printer.line(token.expose());
     } else {
@@ -86,7 +87,7 @@ mod tests {
     fn the_answer_is_what_kubectl_reads() {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_204_800);
-        let token = token::mint(&credentials, "us-east-1", "prod", at).unwrap();
+        let token = eks_token::mint(&credentials, "us-east-1", "prod", at).unwrap();
         let answer = serde_json::to_value(credential(&token, api_version(""))).unwrap();
         assert_eq!(
             answer,

@@ -20,9 +20,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::Mutex;
 
-use super::token::{self, TokenError};
 use crate::aws::eks::ClusterFacts;
 use crate::failure::Advice;
+use eks_token::TokenError;
 
 /// How long one TCP and TLS connection may take to come about.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -354,7 +354,7 @@ impl Cluster {
         }
         let credentials =
             self.credentials.provide_credentials().await.map_err(Cause::Credentials)?;
-        let token = token::mint(&credentials, &self.facts.region, &self.facts.name, now)
+        let token = eks_token::mint(&credentials, &self.facts.region, &self.facts.name, now)
             .map_err(Cause::Token)?;
         let mut config = (*self.config).clone();
         config.auth_info.token = Some(token.expose().to_owned().into());

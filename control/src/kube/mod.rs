@@ -1,8 +1,9 @@
 //! The Kubernetes side of the fleet, as plain data.
 //!
-//! [`token`] makes the bearer token as EKS wants it, [`mod@connect`] a client that trusts the cluster's
-//! CA alone and whose errors say at which step the way ended. [`nodes`], [`workloads`] and [`events`]
-//! read; [`kubeconfig`] is kubectl's way in. [`manifests`] is what `control` itself puts into a cluster, [`apply`] puts it there.
+//! [`mod@connect`] makes a client that trusts the cluster's CA alone and whose errors say at which step
+//! the way ended; its tokens are those of [`eks_token`]. [`nodes`], [`workloads`] and [`events`] read;
+//! [`kubeconfig`] is kubectl's way in. [`manifests`] is what `control` itself puts into a cluster,
+//! [`apply`] puts it there.
 
 pub mod apply;
 pub mod connect;
@@ -10,7 +11,6 @@ pub mod events;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod nodes;
-pub mod token;
 pub mod workloads;
 
 pub use apply::Standing;

@@ -6,3 +6,4 @@ mod architecture;
 mod lives;
 mod operate_page;
 mod refusals;
+mod tokens;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use contract::ErrorChain;
+use eks_token::Token;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::KubeletError;
 use super::imds::Imds;
 use super::settings::Access;
-use super::{KubeletError, token};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -40,7 +42,7 @@ impl CallError {
 }
 
 fn transport(error: &reqwest::Error) -> CallError {
-    CallError::Transport(contract::ErrorChain(error).to_string())
+    CallError::Transport(ErrorChain(error).to_string())
 }
 
 /// A client for one node.
@@ -49,13 +51,12 @@ pub(super) struct Api {
     access: Access,
     imds: Imds,
     client: reqwest::Client,
-    token: Arc<Mutex<Option<(String, Instant)>>>,
+    token: Arc<Mutex<Option<(Token, Instant)>>>,
 }
 
 impl Api {
     pub(super) fn new(access: Access, imds: Imds) -> Result<Self, KubeletError> {
-        let failed =
-            |error: reqwest::Error| KubeletError::Client(contract::ErrorChain(&error).to_string());
+        let failed = |error: reqwest::Error| KubeletError::Client(ErrorChain(&error).to_string());
         let ca = reqwest::Certificate::from_pem(access.ca_pem.as_bytes()).map_err(failed)?;
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -66,7 +67,7 @@ impl Api {
         Ok(Self { access, imds, client, token: Arc::default() })
     }
 
-    async fn bearer(&self) -> Result<String, CallError> {
+    async fn bearer(&self) -> Result<Token, CallError> {
         let mut cached = self.token.lock().await;
         if let Some((token, made)) = cached.as_ref()
             && made.elapsed() < TOKEN_LIFETIME
@@ -75,8 +76,9 @@ impl Api {
         }
         let credentials = self.imds.credentials().await.map_err(CallError::Credentials)?;
         let Access { region, cluster, .. } = &self.access;
-        let token = token::mint(credentials, region, cluster, SystemTime::now())
-            .map_err(CallError::Credentials)?;
+        let token = eks_token::mint(&credentials, region, cluster, SystemTime::now());
+        let token =
+            token.map_err(|error| CallError::Credentials(ErrorChain(&error).to_string()))?;
         *cached = Some((token.clone(), Instant::now()));
         Ok(token)
     }
@@ -91,7 +93,7 @@ impl Api {
     ) -> Result<reqwest::Response, CallError> {
         let bearer = self.bearer().await?;
         let mut request = self.client.request(method, format!("{}{path}", self.access.server));
-        request = request.bearer_auth(bearer);
+        request = request.bearer_auth(bearer.expose());
         if let Some(within) = within {
             request = request.timeout(within);
         }

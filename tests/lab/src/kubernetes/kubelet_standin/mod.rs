@@ -1,9 +1,9 @@
 //! The double of kubelet on a process node, and of what kubelet would run there.
 //!
 //! A process of its own per node, started by the node's systemctl double as `ROOT/usr/bin/kubelet`.
-//! It reads what nodeadm wrote ([`settings`]), makes its token from the instance's role credentials as
-//! `aws eks get-token` does ([`token`]), registers the Node object ([`node`]), keeps lease and status,
-//! and "runs" the pods bound to it ([`pods`]): the VPC CNI's daemon writes the CNI configuration
+//! It reads what nodeadm wrote ([`settings`]), makes its token from the instance's role credentials
+//! ([`eks_token`], which equals `aws eks get-token`), registers the Node object ([`node`]), keeps lease
+//! and status, and "runs" the pods bound to it ([`pods`]): the VPC CNI's daemon writes the CNI configuration
 //! ([`cni`]), the device plugin offers the GPUs that NVML shows ([`gpus`]). No container is started.
 //!
 //! How it behaves in a fault is read from files in the node's root ([`knobs`]).
@@ -18,7 +18,6 @@ mod node;
 mod pods;
 pub(super) mod run;
 mod settings;
-pub(super) mod token;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

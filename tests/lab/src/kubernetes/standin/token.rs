@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use contract::names::partition_suffix;
+use eks_token::PREFIX;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use url::Url;
 
-const PREFIX: &str = "k8s-aws-v1.";
 const MAX_LENGTH: usize = 16 * 1024;
 /// STS honours a presigned request this long, whatever its `X-Amz-Expires` says.
 const VALID_FOR: Duration = Duration::from_secs(15 * 60);
@@ -107,9 +108,8 @@ fn check_place(url: &Url, region: &str) -> Result<(), TokenError> {
     if url.scheme() != "https" {
         return Err(TokenError::Scheme(url.scheme().to_owned()));
     }
-    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
     let host = url.host_str().unwrap_or_default();
-    if host != format!("sts.{region}.{suffix}") || url.port().is_some() {
+    if host != format!("sts.{region}.{}", partition_suffix(region)) || url.port().is_some() {
         return Err(TokenError::Host(host.to_owned()));
     }
     if url.path() != "/" {
@@ -200,6 +200,33 @@ mod tests {
         }
         // Beyond X-Amz-Expires, within the 15 minutes that STS grants.
         assert!(check(&good, "2026-11-20T12:14:59Z").is_ok());
+    }
+
+    /// What the AWS CLI mints is taken in its own region for 15 minutes, and nowhere else; what it
+    /// signs for a host that an endpoint variable names is taken nowhere.
+    #[test]
+    fn of_the_aws_clis_tokens_only_those_for_the_real_host_are_taken() {
+        let golden = include_str!("../../../../../eks-token/golden/aws-cli.json");
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let at: Timestamp = golden["at"].as_str().unwrap().parse().unwrap();
+        let mut moved = 0;
+        for case in golden["cases"].as_array().unwrap() {
+            let (token, region) = (case["status"]["token"].as_str().unwrap(), &case["region"]);
+            let judge = |region: &str, now| take_apart(token, region, now);
+            let region = region.as_str().unwrap();
+            if let Some(endpoint) = case["stsEndpoint"].as_str() {
+                let refused = judge(region, at).unwrap_err();
+                let by_place = matches!(refused, TokenError::Host(_) | TokenError::Scheme(_));
+                assert!(by_place, "{endpoint}: {refused}");
+                moved += 1;
+                continue;
+            }
+            assert!(judge(region, at).is_ok(), "{region}");
+            assert!(matches!(judge("ap-south-1", at), Err(TokenError::Host(_))), "{region}");
+            let late = at + jiff::SignedDuration::from_secs(15 * 60 + 1);
+            assert_eq!(judge(region, late), Err(TokenError::Expired), "{region}");
+        }
+        assert!(moved > 0, "the recording holds tokens for another host");
     }
 
     #[test]

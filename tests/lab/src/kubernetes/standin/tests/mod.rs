@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 use super::workloads::Timing;
 use super::world::{Answer, Caller, Instance, Observation, World, WorldError};
 use super::{Handle, StandinConfig, bind};
-use crate::kubernetes::kubelet_standin::token;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,8 +87,10 @@ impl TestWorld {
         let (key, caller) = self.callers.get_key_value(key).ok_or_else(refuse)?;
         let date = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", &query["X-Amz-Date"]).unwrap();
         let time = date.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().into();
-        let again = token::mint(credentials(key), "us-east-1", cluster, time).unwrap();
-        if decoded(&again).contains(&format!("X-Amz-Signature={}", query["X-Amz-Signature"])) {
+        let again = eks_token::mint(&credentials(key), "us-east-1", cluster, time).unwrap();
+        if decoded(again.expose())
+            .contains(&format!("X-Amz-Signature={}", query["X-Amz-Signature"]))
+        {
             Ok(caller.clone())
         } else {
             Err(refuse())
@@ -150,7 +151,8 @@ async fn served() -> Served {
 }
 
 fn minted(key: &str, cluster: &str, age: Duration) -> String {
-    token::mint(credentials(key), "us-east-1", cluster, SystemTime::now() - age).unwrap()
+    let at = SystemTime::now() - age;
+    eks_token::mint(&credentials(key), "us-east-1", cluster, at).unwrap().expose().to_owned()
 }
 
 impl Served {
