@@ -1,6 +1,7 @@
 //! What `control` writes for the agent: `/etc/rollcall/agent.yaml`, carried in the user data.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,9 @@ pub struct Deadlines {
     /// From launch to registration; 600 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_seconds: Option<u64>,
+    /// How long cloud-init's last stage may run, counted from its start; 300 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_seconds: Option<u64>,
     /// A phase's own cap; [`Phase::cap`] when absent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phase_seconds: BTreeMap<Phase, u64>,
@@ -117,6 +121,15 @@ pub struct Deadlines {
 impl Deadlines {
     /// From launch to registration when nothing else is said: Karpenter gives up at 900 s.
     pub const REGISTRATION_SECONDS: u64 = 600;
+
+    /// How long user scripts may take when nothing else is said.
+    pub const CLOUD_INIT_SECONDS: u64 = 300;
+
+    /// How long cloud-init's last stage may run.
+    #[must_use]
+    pub fn cloud_init(&self) -> Duration {
+        Duration::from_secs(self.cloud_init_seconds.unwrap_or(Self::CLOUD_INIT_SECONDS))
+    }
 
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -179,6 +192,7 @@ mod tests {
             Some(ExpectedGpus { count: 8, model: Some("H100".into()), memory_mib: Some(81920) });
         config.install =
             Some(Install { url: "s3://bucket/agent.tar.gz".into(), sha256: "ab".repeat(32) });
+        config.deadlines.cloud_init_seconds = Some(900);
         config.deadlines.phase_seconds.insert(Phase::Drivers, 120);
         assert_eq!(serde_yaml::from_str::<AgentConfig>(golden).unwrap(), config);
         assert_eq!(serde_yaml::to_string(&config).unwrap(), golden);

@@ -12,11 +12,10 @@ use contract::{Diagnosis, Finding, Phase, Reason, Verdict};
 
 use super::survey::{Survey, Timed};
 use crate::phases::ready::Wanted;
-use crate::phases::{bootstrap, cni, configure, drivers, identify, preflight, ready, register};
+use crate::phases::{
+    bootstrap, cloud_init, cni, configure, drivers, identify, preflight, ready, register,
+};
 use crate::pipeline::enforce::enforce;
-
-/// For how long user scripts are expected to run; what the join waits for before it names them.
-const CLOUD_INIT: Duration = Duration::from_secs(300);
 
 /// What one phase's gate would answer now.
 struct Gate {
@@ -166,12 +165,13 @@ fn register(survey: &Survey) -> Gate {
     let phase = Phase::Register;
     let kubelet = &survey.units.kubelet;
     if !survey.is_admitted && !kubelet.is_active() {
-        let cloud_final = &survey.units.cloud_final;
-        let is_late = survey.uptime.is_some_and(|uptime| uptime > CLOUD_INIT);
-        return match cloud_final.exists() && cloud_final.is_pending() {
-            true if is_late => of_verdict(phase, survey, cloud_init_stuck(survey), Duration::ZERO),
-            true => unknown(phase, "cloud-init still runs; kubelet starts after it"),
-            false => unknown(phase, "kubelet has not been let in: a gate before is not open"),
+        let verdict = cloud_init_verdict(survey);
+        return match verdict {
+            Verdict::Wait(_) => unknown(phase, "cloud-init still runs; kubelet starts after it"),
+            Verdict::Fail(_) => of_verdict(phase, survey, verdict, Duration::ZERO),
+            Verdict::Pass | Verdict::Degraded(_) => {
+                unknown(phase, "kubelet has not been let in: a gate before is not open")
+            }
         };
     }
     let Some(node) = &survey.node else {
@@ -187,11 +187,10 @@ fn register(survey: &Survey) -> Gate {
     of_verdict(phase, survey, verdict, node.took)
 }
 
-fn cloud_init_stuck(survey: &Survey) -> Verdict {
-    let unit = &survey.units.cloud_final;
-    let up = survey.uptime.unwrap_or_default().as_secs();
-    let summary = format!("`cloud-final` is {} ({}), {up} s after the boot", unit.active, unit.sub);
-    Verdict::Fail(vec![Finding::new(Reason::CloudInitStuck, Phase::Configure, summary)])
+fn cloud_init_verdict(survey: &Survey) -> Verdict {
+    let facts = cloud_init::Facts::of(survey.units.cloud_final.clone(), survey.uptime);
+    let limit = survey.config().deadlines.cloud_init();
+    cloud_init::verdict(&facts, limit, survey.uptime.is_some_and(|uptime| uptime >= limit))
 }
 
 fn ready(survey: &Survey) -> Gate {

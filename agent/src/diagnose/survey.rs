@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, clock};
 use crate::kube::{self, Cluster};
+use crate::phases::cloud_init::LAST_STAGE;
 use crate::phases::configure::NodeConfig;
 use crate::phases::drivers::{DriverFacts, Expected};
 use crate::phases::identify::Document;
 use crate::phases::nodeadm::{End, Run};
 use crate::phases::{bootstrap, cni, configure, drivers, identify, preflight, register};
-use crate::pipeline::walk::{CLOUD_FINAL, Node};
+use crate::pipeline::walk::Node;
 use crate::report::file;
 
 /// How long who we are may take: all else hangs on it.
@@ -263,7 +264,7 @@ async fn units(systemd: &Systemd) -> Units {
     let show = async |unit| systemd.show(unit).await.unwrap_or_default();
     let (join, cloud_final, kubelet, config, run) = tokio::join!(
         show(UNIT_JOIN),
-        show(CLOUD_FINAL),
+        show(LAST_STAGE),
         show(UNIT_KUBELET),
         failed_run(systemd, UNIT_NODEADM_CONFIG),
         failed_run(systemd, UNIT_NODEADM_RUN),

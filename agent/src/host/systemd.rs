@@ -10,7 +10,8 @@ use super::{Deadline, Root};
 const QUESTION: Duration = Duration::from_secs(10);
 
 /// The properties that [`Systemd::show`] asks for.
-const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,Job";
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,ExecMainStatus,\
+    ExecMainStartTimestampMonotonic,StatusText,Job";
 
 /// systemd of one root.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct UnitState {
     pub result: String,
     /// Exit status of the main process of the last run.
     pub exit_status: Option<i32>,
+    /// When its main process was last started, counted from the boot.
+    pub started: Option<Duration>,
     /// What the unit says of itself.
     pub status: String,
     /// Whether a job for it is queued.
@@ -66,6 +69,11 @@ impl UnitState {
             sub: text("SubState"),
             result: text("Result"),
             exit_status: text("ExecMainStatus").parse().ok(),
+            started: text("ExecMainStartTimestampMonotonic")
+                .parse()
+                .ok()
+                .filter(|at| *at != 0)
+                .map(Duration::from_micros),
             status: text("StatusText"),
             queued: values.get("Job").is_some_and(|job| !matches!(*job, "" | "0")),
         }
@@ -138,10 +146,11 @@ mod tests {
     fn reads_what_show_prints() {
         let state = UnitState::parse(
             "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n\
-             ExecMainStatus=1\nStatusText=a=b\nJob=0\n",
+             ExecMainStatus=1\nExecMainStartTimestampMonotonic=2500000\nStatusText=a=b\nJob=0\n",
         );
         assert_eq!(state.active, "failed");
         assert_eq!((state.exit_status, state.status.as_str()), (Some(1), "a=b"));
+        assert_eq!(state.started, Some(Duration::from_millis(2500)));
         assert!(state.exists() && !state.is_active() && !state.is_pending());
 
         for (show, exists, pending) in [

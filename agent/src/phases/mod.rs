@@ -12,6 +12,7 @@ pub mod bootstrap;
 
 pub mod cni;
 
+pub mod cloud_init;
 pub mod register;
 
 pub mod ready;

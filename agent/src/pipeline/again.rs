@@ -17,6 +17,9 @@ use crate::phases::drivers;
 const FIRST: Duration = Duration::from_secs(15);
 const LAST: Duration = Duration::from_secs(300);
 
+/// Written when the last user script has ended.
+const CLOUD_INIT_RESULT: &str = "/run/cloud-init/result.json";
+
 /// Between two looks at what can be seen cheaply.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -26,7 +29,13 @@ const POLL: Duration = Duration::from_secs(1);
 pub fn fingerprint(root: &Root) -> u64 {
     let mut hasher = DefaultHasher::new();
     drivers::fingerprint(root).hash(&mut hasher);
-    for path in ["/usr/bin/nodeadm", "/usr/bin/kubelet", AGENT_CONFIG_PATH, "/opt/cni/bin"] {
+    for path in [
+        "/usr/bin/nodeadm",
+        "/usr/bin/kubelet",
+        AGENT_CONFIG_PATH,
+        "/opt/cni/bin",
+        CLOUD_INIT_RESULT,
+    ] {
         stamp(&root.path(path)).hash(&mut hasher);
     }
     let dropins = root.path(NODEADM_DROPIN_DIR);

@@ -147,24 +147,36 @@ impl Recorder {
 
     /// A phase waits for something. It is named once it has been waited for for a moment.
     pub fn waiting(&self, phase: Phase, finding: &Finding) {
+        let is_named = self.elapsed(phase) >= name_a_wait_after(phase);
+        let named = if is_named { vec![finding.clone()] } else { Vec::new() };
+        if self.wait(phase, &finding.summary, named) {
+            tracing::debug!(%phase, reason = %finding.reason, summary = finding.summary, "waiting");
+        }
+    }
+
+    /// A phase waits for something that may take its time: nothing is wrong, nothing is named.
+    pub fn held_up(&self, phase: Phase, by: &str) {
+        self.wait(phase, by, Vec::new());
+    }
+
+    /// True when something has changed.
+    fn wait(&self, phase: Phase, summary: &str, named: Vec<Finding>) -> bool {
         {
             let mut state = self.state.borrow_mut();
             let elapsed = state.elapsed(phase);
-            let is_named = elapsed >= name_a_wait_after(phase);
-            let waiting = if is_named { vec![finding.clone()] } else { Vec::new() };
             let entry = state.phase(phase, elapsed);
-            let known = entry.detail.as_deref() == Some(finding.summary.as_str());
+            let known = entry.detail.as_deref() == Some(summary);
             let was = std::mem::replace(&mut entry.state, PhaseState::Waiting);
-            entry.detail = Some(finding.summary.clone());
-            let same = state.findings.get(&phase) == Some(&waiting);
+            entry.detail = Some(summary.to_owned());
+            let same = state.findings.get(&phase) == Some(&named);
             if known && was == PhaseState::Waiting && same {
-                return;
+                return false;
             }
-            state.findings.insert(phase, waiting);
+            state.findings.insert(phase, named);
         }
-        notify::status(&format!("{phase}: waiting: {}", finding.summary));
-        tracing::debug!(%phase, reason = %finding.reason, summary = finding.summary, "waiting");
+        notify::status(&format!("{phase}: waiting: {summary}"));
         self.publish();
+        true
     }
 
     /// A phase is not needed.

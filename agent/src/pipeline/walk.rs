@@ -26,16 +26,14 @@ use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::{Admission, Proofs};
-use crate::phases::{bootstrap, cni, drivers, nodeadm, preflight, ready, register};
+use crate::phases::{bootstrap, cloud_init, cni, drivers, nodeadm, preflight, ready, register};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
 
-/// The last stage of cloud-init, in which user scripts run.
-pub const CLOUD_FINAL: &str = "cloud-final.service";
-
-/// How long it may take.
-const CLOUD_INIT_MAX: Duration = Duration::from_secs(300);
+/// Between two looks at cloud-init: short at first, for most scripts are.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// How long one round of questions to the metadata service may take.
 const IMDS_ROUND: Duration = Duration::from_secs(5);
@@ -363,7 +361,8 @@ impl<'a> Walk<'a> {
     ) -> Result<String, Closed> {
         let phase = Phase::Register;
         let Node { root, systemd, boot, .. } = self.node;
-        self.recorder.begin(phase, known.budget.limit(phase, CLOUD_INIT_MAX));
+        let scripts = known.config.deadlines.cloud_init();
+        self.recorder.begin(phase, known.budget.limit(phase, scripts + known.budget.cap(phase)));
         let name = bootstrap::kubelet_node_name(root).unwrap_or_else(|| known.name.clone());
         self.recorder.know(|instance| instance.name.clone_from(&name));
         if let Some(closed) = self.before_kubelet(known, &name, username).await {
@@ -400,9 +399,9 @@ impl<'a> Walk<'a> {
         if known.kubelet_runs {
             return None;
         }
-        let limit = known.budget.limit(Phase::Register, CLOUD_INIT_MAX);
-        if let Some(finding) = self.cloud_init_stuck(limit).await {
-            return Some(Verdict::Fail(vec![finding]));
+        let stuck = self.cloud_init(known).await;
+        if !stuck.is_open() {
+            return Some(stuck);
         }
         let facts = configure::gather(&self.node.root, known.user_data.as_deref());
         let verdict = enforce(configure::verdict(&facts), Phase::Configure, &known.config);
@@ -414,22 +413,22 @@ impl<'a> Walk<'a> {
         (!verdict.is_open()).then_some(verdict)
     }
 
-    /// Waits for cloud-init's last stage, whose scripts may still configure the node.
-    async fn cloud_init_stuck(&self, deadline: Deadline) -> Option<Finding> {
-        let mut poll = Duration::from_millis(50);
+    /// Waits for cloud-init's last stage; ends with Pass or Fail.
+    async fn cloud_init(&self, known: &Known) -> Verdict {
+        let limit = known.config.deadlines.cloud_init();
+        // A later proving has no whole time: one that waits for its turn has as long as one that runs.
+        let whole = known.budget.registration().unwrap_or_else(|| Deadline::within(limit));
+        let mut poll = FIRST_LOOK;
         loop {
-            let unit = self.node.systemd.show(CLOUD_FINAL).await.unwrap_or_default();
-            if !(unit.exists() && unit.is_pending()) {
-                return None;
+            let facts = cloud_init::gather(&self.node.root, &self.node.systemd).await;
+            match cloud_init::verdict(&facts, limit, whole.has_passed()) {
+                Verdict::Wait(finding) => {
+                    self.recorder.held_up(Phase::Register, &finding.summary);
+                }
+                verdict => return verdict,
             }
-            let what = format!("`{CLOUD_FINAL}` is {} ({})", unit.active, unit.sub);
-            let finding = Finding::new(Reason::CloudInitStuck, Phase::Configure, what);
-            if deadline.has_passed() {
-                return Some(finding);
-            }
-            self.recorder.waiting(Phase::Register, &finding);
             sleep(poll).await;
-            poll = (poll * 2).min(Duration::from_millis(500));
+            poll = (poll * 2).min(LAST_LOOK);
         }
     }
 
