@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Say what a reason means and what to do about it; without one, list all.
     Explain(Explain),
+    /// Say what is wrong with an image before it boots: `--root` is where it is mounted.
+    CheckImage(CheckImage),
     /// Ask the driver's library, for a parent that can abandon us.
     #[command(hide = true)]
     ProbeGpus(ProbeGpus),
@@ -66,8 +68,15 @@ pub(crate) enum Output {
     /// For people.
     #[default]
     Text,
-    /// For programs: the join report or the diagnosis itself.
+    /// For programs: the document itself.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckImage {
+    /// How to show it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@
 pub mod phases;
 pub mod pipeline;
 
+pub mod check_image;
 pub mod diagnose;
 pub mod report;
 

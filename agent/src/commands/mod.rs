@@ -1,5 +1,6 @@
 //! One verb a file. Data goes to standard output, through [`print()`]; everything else to the log.
 
+mod check_image;
 mod diagnose;
 mod explain;
 mod logging;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::ProbeGpus(args) => gpu::probe::helper_main(&root, args.follow),
         Command::Diagnose(args) => diagnose::run(root, &args),
         Command::Status(args) => status::run(&root, args.output),
+        Command::CheckImage(args) => check_image::run(&root, args.output),
         Command::Explain(args) => explain::run(args.reason.as_deref()),
         Command::Join => {
             logging::start(&root);
