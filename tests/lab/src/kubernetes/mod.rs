@@ -2,23 +2,27 @@
 //!
 //! [`ControlPlane`] is what the rest of the lab knows. It has two forms: [`standin`], an API server
 //! double that answers as EKS does for what Rollcall uses, and [`real`], the real kube-apiserver
-//! with its controllers behind the same calls. [`kubelet_standin`] is the double of kubelet and of what
-//! kubelet would run (VPC CNI daemon, kube-proxy, device plugin).
+//! with its controllers behind the same calls. What both need is beside them: [`authority`] signs their
+//! certificates, [`world`] asks the AWS emulator, [`authn`] and [`token`] know who is asking, [`addons`]
+//! and [`cloud`] are what EKS does in a cluster.
+//!
+//! [`kubelet_standin`] is the double of kubelet and of what kubelet would run (VPC CNI daemon,
+//! kube-proxy, device plugin).
 
+mod addons;
+mod authn;
+mod authority;
+mod cloud;
 pub mod kubelet_standin;
 pub mod real;
 pub mod standin;
+mod token;
+mod view;
+mod world;
 
-/// A Node object, as far as the lab's supervisor needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeView {
-    /// The Node object's name.
-    pub name: String,
-    /// The last part of its provider id; empty when it has none.
-    pub instance_id: String,
-    /// Whether its condition `Ready` is `True`.
-    pub ready: bool,
-}
+pub use authority::WriteError;
+pub use view::NodeView;
+pub use world::WorldError;
 
 /// The cluster's control plane, in whichever gear the lab runs.
 #[derive(Debug, Clone)]

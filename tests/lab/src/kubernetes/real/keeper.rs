@@ -16,7 +16,8 @@ use super::programs::{Layout, Programs};
 use super::relay::Mode;
 use super::{RealConfig, RealError, bootstrap, cloud};
 use crate::kubernetes::NodeView;
-use crate::kubernetes::standin::world::{Cluster, Instance, Observation, Watcher};
+use crate::kubernetes::view::available_replicas;
+use crate::kubernetes::world::{Cluster, Instance, Observation, Watcher};
 
 /// The longest time between two passes.
 const PASS: Duration = Duration::from_millis(500);
@@ -123,7 +124,7 @@ impl Keeper {
     async fn start(&self, cluster: &Cluster) -> Result<Plane, RealError> {
         let dir = self.dir();
         std::fs::create_dir_all(&dir)
-            .map_err(|source| RealError::Write { path: dir.clone(), source })?;
+            .map_err(|source| RealError::Directory { path: dir.clone(), source })?;
         let api = Api::new(format!("https://{}", self.api), &self.pki)?;
         let layout = Layout {
             parts: &self.config.parts,
@@ -181,9 +182,8 @@ async fn available(api: &Api) -> Result<HashMap<String, u32>, ApiError> {
     let deployments = api.list("/apis/apps/v1/deployments").await?;
     let count = |deployment: &serde_json::Value| {
         let text = |field: &str| deployment["metadata"][field].as_str().unwrap_or_default();
-        let replicas = deployment["status"]["availableReplicas"].as_u64().unwrap_or(0);
         let name = format!("{}/{}", text("namespace"), text("name"));
-        (name, u32::try_from(replicas).unwrap_or(u32::MAX))
+        (name, available_replicas(deployment))
     };
     Ok(deployments.iter().map(count).collect())
 }

@@ -26,9 +26,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::NodeView;
-use super::standin::authn::Authenticator;
-use super::standin::world::{Emulator, Watcher, World as _, WorldError};
+use super::authn::Authenticator;
+use super::world::{Emulator, Watcher, World as _};
+use super::{NodeView, WorldError, WriteError};
 use keeper::{Keeper, View};
 pub use parts::{Parts, PartsError};
 use relay::{CutOff, Mode};
@@ -68,9 +68,12 @@ pub enum RealError {
         source: std::io::Error,
     },
     /// A file could not be written.
-    #[error("could not write `{}`", path.display())]
-    Write {
-        /// The file.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The place for the cluster's data could not be made.
+    #[error("could not make `{}`", path.display())]
+    Directory {
+        /// The folder.
         path: PathBuf,
         /// Why.
         #[source]
@@ -292,16 +295,4 @@ impl Handle {
             tracing::error!(%error, "the control plane's task failed");
         }
     }
-}
-
-/// Writes a file whole, for the lab's user alone: most of them are keys.
-fn write(path: &Path, content: &[u8]) -> Result<(), RealError> {
-    let failed = |source| RealError::Write { path: path.to_owned(), source };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    std::io::Write::write_all(&mut file, content).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
 }

@@ -1,14 +1,13 @@
-//! The cluster's certificates: its authority, the API server's own, and one for each who calls it.
+//! The files of the real cluster's PKI: its authority, the API server's own certificate, and one for
+//! each who calls it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
-};
+use rcgen::KeyPair;
 
-use super::{RealError, write};
+use super::RealError;
+use crate::kubernetes::authority::{Authority, Signed, write};
 
 /// Files of the cluster's PKI, below one folder.
 #[derive(Debug, Clone)]
@@ -36,65 +35,29 @@ const CLIENTS: [(&str, &str, &str); 3] = [
     ("kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
 ];
 
+/// What the API server is called besides its addresses.
+const NAMES: [&str; 4] =
+    ["localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+
 /// Makes the whole PKI in `dir`. `addresses` are those that clients use besides `localhost`.
 pub(super) fn make(dir: &Path, addresses: &[IpAddr]) -> Result<Pki, RealError> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = CertificateParams::new(Vec::new())?;
-    ca.distinguished_name.push(DnType::CommonName, "kubernetes");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-    write(&dir.join("ca.crt"), ca_pem.as_bytes())?;
-    write(&dir.join("ca.key"), ca_key.serialize_pem().as_bytes())?;
-    let issuer = Issuer::new(ca, ca_key);
-    let save = |name: &str, (certificate, key): (String, String)| {
-        write(&dir.join(format!("{name}.crt")), certificate.as_bytes())?;
-        write(&dir.join(format!("{name}.key")), key.as_bytes())
+    let authority = Authority::new()?;
+    write(&dir.join("ca.crt"), authority.ca_pem.as_bytes())?;
+    write(&dir.join("ca.key"), authority.key_pem.as_bytes())?;
+    let save = |name: &str, signed: &Signed| {
+        write(&dir.join(format!("{name}.crt")), signed.certificate.pem().as_bytes())?;
+        write(&dir.join(format!("{name}.key")), signed.key.serialize_pem().as_bytes())
     };
-    save("server", server(addresses, &issuer)?)?;
+    let addresses: Vec<IpAddr> =
+        addresses.iter().copied().chain([Ipv4Addr::LOCALHOST.into()]).collect();
+    save("server", &authority.server(&NAMES, &addresses)?)?;
     for (name, user, group) in CLIENTS {
-        save(name, client(user, group, &issuer)?)?;
+        save(name, &authority.client(user, group)?)?;
     }
-    let (certificate, key) = client("lab", "system:masters", &issuer)?;
+    let lab = authority.client("lab", "system:masters")?;
     let signing = KeyPair::generate()?;
     write(&dir.join("service-account.key"), signing.serialize_pem().as_bytes())?;
     write(&dir.join("service-account.pub"), signing.public_key_pem().as_bytes())?;
-    Ok(Pki { dir: dir.to_owned(), ca_pem, admin_pem: format!("{certificate}{key}") })
-}
-
-fn server(
-    addresses: &[IpAddr],
-    issuer: &Issuer<'_, KeyPair>,
-) -> Result<(String, String), RealError> {
-    let names = ["localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
-    let mut params = CertificateParams::new(names.map(str::to_owned))?;
-    params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
-    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
-    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    signed(params, issuer)
-}
-
-fn client(
-    user: &str,
-    group: &str,
-    issuer: &Issuer<'_, KeyPair>,
-) -> Result<(String, String), RealError> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, user);
-    if !group.is_empty() {
-        params.distinguished_name.push(DnType::OrganizationName, group);
-    }
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    signed(params, issuer)
-}
-
-fn signed(
-    mut params: CertificateParams,
-    issuer: &Issuer<'_, KeyPair>,
-) -> Result<(String, String), RealError> {
-    let key = KeyPair::generate()?;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    Ok((params.signed_by(&key, issuer)?.pem(), key.serialize_pem()))
+    let admin_pem = format!("{}{}", lab.certificate.pem(), lab.key.serialize_pem());
+    Ok(Pki { dir: dir.to_owned(), ca_pem: authority.ca_pem, admin_pem })
 }

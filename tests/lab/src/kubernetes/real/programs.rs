@@ -11,10 +11,11 @@ use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use super::RealError;
 use super::api::Api;
 use super::parts::Parts;
 use super::pki::Pki;
-use super::{RealError, write};
+use crate::kubernetes::authority::write;
 
 /// From the first process to an API server that is ready; it takes 4 s on two idle cores.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -272,5 +273,5 @@ fn save_kubeconfig(
         "users": [{"name": "lab", "user": user}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
     });
-    write(path, config.to_string().as_bytes())
+    Ok(write(path, config.to_string().as_bytes())?)
 }

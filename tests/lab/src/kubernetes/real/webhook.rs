@@ -1,6 +1,6 @@
 //! EKS's token webhook: who a bearer token is, asked by the API server for each new token.
 //!
-//! The check itself is the stand-in's (`authn`): form, host, age, STS, access entry. EKS grants
+//! The check itself is [`Authenticator`]'s: form, host, age, STS, access entry. EKS grants
 //! access policies through an authorizer of its own; here a policy is a group, which
 //! [`super::bootstrap`] binds to what the policy allows.
 
@@ -12,8 +12,8 @@ use axum::{Json, Router, routing};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::kubernetes::standin::authn::{Authenticator, User};
-use crate::kubernetes::standin::world::{Watcher, WorldError};
+use crate::kubernetes::authn::{Authenticator, User};
+use crate::kubernetes::world::{Watcher, WorldError};
 
 /// The group that stands for an access policy.
 pub(super) fn policy_group(policy: &str) -> String {

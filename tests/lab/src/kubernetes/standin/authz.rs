@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
-use super::authn::User;
 use super::registry::{CLUSTERROLEBINDINGS, CLUSTERROLES, ROLEBINDINGS, ROLES};
 use super::store::Store;
+use crate::kubernetes::authn::User;
 
 /// What is asked for, as authorisation sees it.
 #[derive(Debug, Clone, Copy)]

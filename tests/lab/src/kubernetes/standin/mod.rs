@@ -6,7 +6,7 @@
 //! authorizer, RBAC and EKS's access policies. Where it answers differently from the real API
 //! server, it is wrong.
 //!
-//! A request's way: [`listener`] → [`service`] ([`request`], [`authn`], [`authz`]) → [`resources`],
+//! A request's way: [`listener`] → [`service`] ([`request`], [`super::authn`], [`authz`]) → [`resources`],
 //! [`watching`], [`reviews`] or [`discovery`] → [`store`]. Beside it run the controllers in
 //! [`workloads`].
 //!
@@ -14,7 +14,6 @@
 //! graceful deletion.
 
 mod admission;
-pub(super) mod authn;
 mod authz;
 mod discovery;
 mod listener;
@@ -32,29 +31,29 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod token;
 mod validation;
 mod watching;
 mod workloads;
-pub(super) mod world;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use super::NodeView;
+use super::authn::Authenticator;
+use super::authority::{Authority, write};
+use super::view::available_replicas;
+use super::world::{Emulator, Watcher, World};
+use super::{NodeView, WorldError, WriteError};
 pub(super) use admission::is_restricted_label;
 use listener::Mode;
 use registry::{DEPLOYMENTS, NODES};
 use service::ApiServer;
 use store::Store;
-pub use world::WorldError;
-use world::{Emulator, Watcher, World};
 
 /// Where and how the stand-in serves.
 #[derive(Debug, Clone)]
@@ -81,14 +80,8 @@ pub enum StandinError {
         source: std::io::Error,
     },
     /// A file could not be written.
-    #[error("could not write `{}`", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// No certificate could be made.
     #[error("could not make the cluster's certificates")]
     Certificate(#[from] rcgen::Error),
@@ -108,7 +101,8 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     endpoint: String,
-    identity: tls::Identity,
+    acceptor: TlsAcceptor,
+    ca_pem: String,
     ca_path: PathBuf,
     region: String,
 }
@@ -129,11 +123,12 @@ pub async fn bind(config: StandinConfig) -> Result<Bound, StandinError> {
     let failed = |source| StandinError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let identity = tls::identity()?;
+    let authority = Authority::new()?;
+    let acceptor = tls::acceptor(&authority)?;
     let ca_path = dir.join("ca.crt");
-    tls::write_ca(&ca_path, &identity.ca_pem)?;
+    write(&ca_path, authority.ca_pem.as_bytes())?;
     let endpoint = format!("https://localhost:{}", address.port());
-    Ok(Bound { listener, address, endpoint, identity, ca_path, region })
+    Ok(Bound { listener, address, endpoint, acceptor, ca_pem: authority.ca_pem, ca_path, region })
 }
 
 impl Bound {
@@ -146,7 +141,7 @@ impl Bound {
     /// The certificate authority.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
-        &self.identity.ca_pem
+        &self.ca_pem
     }
 
     /// The file that holds the certificate authority.
@@ -171,7 +166,7 @@ impl Bound {
         let server = Arc::new(ApiServer {
             store: Arc::new(Store::default()),
             watcher: Watcher::new(world),
-            authenticator: authn::Authenticator::default(),
+            authenticator: Authenticator::default(),
             region: self.region,
             cut_off: Mutex::default(),
         });
@@ -179,7 +174,7 @@ impl Bound {
         let serving = listener::run(
             self.listener,
             self.address,
-            self.identity.acceptor,
+            self.acceptor,
             Arc::clone(&server),
             receiver,
         );
@@ -188,7 +183,7 @@ impl Bound {
         });
         let shared = Shared {
             endpoint: self.endpoint,
-            ca_pem: self.identity.ca_pem,
+            ca_pem: self.ca_pem,
             server,
             mode,
             task: Mutex::new(Some(task)),
@@ -232,15 +227,14 @@ impl Handle {
     /// Every Node object.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeView> {
-        self.0.server.store.list(&NODES, "").objects.iter().map(|node| view(node)).collect()
+        self.0.server.store.list(&NODES, "").objects.iter().map(|node| NodeView::of(node)).collect()
     }
 
     /// The available replicas of a Deployment; 0 when there is none of that name.
     #[must_use]
     pub fn available(&self, namespace: &str, deployment: &str) -> u32 {
         let found = self.0.server.store.get(&DEPLOYMENTS, namespace, deployment);
-        let available = found.and_then(|found| found["status"]["availableReplicas"].as_u64());
-        available.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+        found.map_or(0, |found| available_replicas(&found))
     }
 
     /// Closes the listener and every connection, or listens again on the same port.
@@ -275,14 +269,5 @@ impl Handle {
         {
             tracing::error!(error = %error, "the stand-in's task failed");
         }
-    }
-}
-
-fn view(node: &Value) -> NodeView {
-    let provider = node["spec"]["providerID"].as_str().unwrap_or_default();
-    NodeView {
-        name: node["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-        instance_id: provider.rsplit('/').next().unwrap_or_default().to_owned(),
-        ready: workloads::is_ready(node),
     }
 }

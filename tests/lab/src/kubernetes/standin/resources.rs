@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::admission;
-use super::authn::User;
 use super::patch;
 use super::registry::{DEPLOYMENTS, NODES, PODS};
 use super::reply::{self, Reply};
@@ -13,6 +12,7 @@ use super::service::{Asked, parse_object};
 use super::status::ApiError;
 use super::store::{Store, Written};
 use super::validation;
+use crate::kubernetes::authn::User;
 
 pub(super) fn get(store: &Store, request: &ResourceRequest) -> Result<Reply, ApiError> {
     served_subresource(request)?;

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::authn::User;
 use super::authz::{self, Attributes, Decision};
 use super::metadata::now_seconds;
 use super::reply::{self, Reply};
 use super::service::parse_object;
 use super::status::ApiError;
 use super::store::Store;
+use crate::kubernetes::authn::User;
 
 /// Answers a review.
 pub(super) fn answer(

@@ -8,7 +8,6 @@ use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use serde_json::Value;
 
-use super::authn::{Authenticator, User};
 use super::authz::{self, Attributes, Decision};
 use super::registry::PODS;
 use super::reply::{self, Reply};
@@ -16,8 +15,9 @@ use super::request::{Query, ResourceRequest, Target, resolve};
 use super::selector::Fields;
 use super::status::ApiError;
 use super::store::Store;
-use super::world::{Cluster, Watcher};
 use super::{discovery, resources, reviews, watching};
+use crate::kubernetes::authn::{Authenticator, User};
+use crate::kubernetes::world::{Cluster, Watcher};
 
 /// The largest body that is read, as in the API server.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;

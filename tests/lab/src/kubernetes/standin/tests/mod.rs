@@ -20,8 +20,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::workloads::Timing;
-use super::world::{Answer, Caller, Instance, Observation, World, WorldError};
 use super::{Handle, StandinConfig, bind};
+use crate::kubernetes::world::{Answer, Caller, Instance, Observation, World, WorldError};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);

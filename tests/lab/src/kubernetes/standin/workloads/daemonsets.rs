@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::registry::{DAEMONSETS, PODS};
 use super::super::store::Store;
-use super::{amend, is_ready, node_objects, placement, pods, remove};
+use super::{amend, node_objects, placement, pods, remove};
+use crate::kubernetes::view::is_ready;
 
 pub(super) fn reconcile(store: &Store) {
     let nodes = node_objects(store);

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::super::metadata::now_seconds;
 use super::super::registry::{DEPLOYMENTS, PODS};
 use super::super::store::Store;
-use super::{amend, is_ready, pods, remove};
+use super::{amend, pods, remove};
+use crate::kubernetes::view::is_ready;
 
 pub(super) fn reconcile(store: &Store) {
     for deployment in store.list(&DEPLOYMENTS, "").objects {

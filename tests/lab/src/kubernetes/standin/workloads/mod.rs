@@ -21,7 +21,7 @@ use super::listener::Mode;
 use super::registry::{NAMESPACES, NODES};
 use super::service::ApiServer;
 use super::store::Store;
-use super::world::Observation;
+use crate::kubernetes::world::Observation;
 
 /// How patient the controllers are.
 #[derive(Debug, Clone, Copy)]
@@ -91,17 +91,6 @@ fn pass(
     daemonsets::reconcile(store);
     deployments::reconcile(store);
     pods::schedule(store);
-}
-
-/// A condition's status: `True`, `False`, `Unknown`, or nothing.
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
-}
-
-/// Whether an object's condition `Ready` is `True`.
-pub(super) fn is_ready(object: &Value) -> bool {
-    condition(object, "Ready") == Some("True")
 }
 
 /// Changes an object; that it has gone in between is no failure, the next pass sees it.

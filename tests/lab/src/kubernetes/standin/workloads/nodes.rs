@@ -11,11 +11,12 @@ use super::super::admission::NOT_READY;
 use super::super::metadata::now_seconds;
 use super::super::registry::{LEASES, NODES, PODS};
 use super::super::store::Store;
-use super::super::world::Instance;
-use super::{amend, condition, is_ready, node_objects, remove};
+use super::{amend, node_objects, remove};
+use crate::kubernetes::cloud::{self, Errand};
+use crate::kubernetes::view::{condition, is_ready};
+use crate::kubernetes::world::Instance;
 
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// When each node was last heard of, by our own clock: the node's may be wrong.
@@ -45,8 +46,8 @@ pub(super) fn reconcile(
     for node in node_objects(store) {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let lease = store.get(&LEASES, LEASE_NAMESPACE, name);
-        let instance = instance_of(&node, instances);
-        if is_gone(&node, instance) {
+        let errand = cloud::errand(&node, instances);
+        if errand == Some(Errand::Delete) {
             tracing::info!(node = name, "instance is gone: its Node is deleted");
             remove(store, &NODES, &node);
             if let Some(lease) = lease {
@@ -61,8 +62,8 @@ pub(super) fn reconcile(
             if silent {
                 mark_unknown(node);
             }
-            if let Some(instance) = instance {
-                initialise(node, instance);
+            if let Some(Errand::Initialise(instance)) = errand {
+                cloud::initialise(node, instance);
             }
             node["spec"]["taints"] = tainted(node).into();
         });
@@ -79,28 +80,6 @@ fn sign_of_life(node: &Value, lease: Option<&Arc<Value>>) -> String {
     let beat = ready.map_or(&Value::Null, |ready| &ready["lastHeartbeatTime"]);
     let renewed = lease.map_or(&Value::Null, |lease| &lease["spec"]["renewTime"]);
     format!("{}/{beat}/{renewed}", node["metadata"]["uid"])
-}
-
-fn instance_of<'a>(node: &Value, instances: &'a [Instance]) -> Option<&'a Instance> {
-    let id = provider_instance(node);
-    let name = node["metadata"]["name"].as_str().unwrap_or_default();
-    instances.iter().find(|instance| match id {
-        Some(id) => instance.instance_id == id,
-        None => instance.private_dns_name == name && instance.state != "terminated",
-    })
-}
-
-fn provider_instance(node: &Value) -> Option<&str> {
-    let provider = node["spec"]["providerID"].as_str()?;
-    provider.rsplit('/').next().filter(|id| id.starts_with("i-"))
-}
-
-/// Whether the instance is no more. A Node that names no instance is left alone.
-fn is_gone(node: &Value, instance: Option<&Instance>) -> bool {
-    match instance {
-        Some(instance) => instance.state == "terminated",
-        None => provider_instance(node).is_some(),
-    }
 }
 
 /// What the node controller writes when kubelet has been silent for too long.
@@ -123,23 +102,6 @@ fn mark_unknown(node: &mut Value) {
                 "reason": "NodeStatusNeverUpdated",
                 "message": "Kubelet never posted node status.", "lastTransitionTime": now})),
         }
-    }
-}
-
-/// The cloud node controller's part: labels and addresses, and its taint goes.
-fn initialise(node: &mut Value, instance: &Instance) {
-    let region = instance.zone.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
-    let labels = [
-        ("node.kubernetes.io/instance-type", instance.instance_type.as_str()),
-        ("topology.kubernetes.io/zone", instance.zone.as_str()),
-        ("topology.kubernetes.io/region", region),
-        ("topology.k8s.aws/zone-id", instance.zone_id.as_str()),
-    ];
-    for (label, value) in labels.into_iter().filter(|(_, value)| !value.is_empty()) {
-        node["metadata"]["labels"][label] = value.into();
-    }
-    if let Some(taints) = node["spec"]["taints"].as_array_mut() {
-        taints.retain(|taint| taint["key"] != UNINITIALIZED);
     }
 }
 
@@ -188,7 +150,7 @@ mod tests {
     fn ready(status: &str) -> Value {
         json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"taints": [
             {"key": "nvidia.com/gpu", "effect": "NoSchedule"},
-            {"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"}]},
+            {"key": "t", "value": "true", "effect": "NoSchedule"}]},
             "status": {"conditions": [{"type": "Ready", "status": status,
                 "lastHeartbeatTime": "t0"}]}})
     }
@@ -200,10 +162,7 @@ mod tests {
 
     #[test]
     fn conditions_become_taints_and_leave_others_alone() {
-        let own = [
-            "nvidia.com/gpu:NoSchedule",
-            "node.cloudprovider.kubernetes.io/uninitialized:NoSchedule",
-        ];
+        let own = ["nvidia.com/gpu:NoSchedule", "t:NoSchedule"];
         let with =
             |more: &[&str]| own.iter().chain(more).map(|s| (*s).to_owned()).collect::<Vec<_>>();
         assert_eq!(keys(&tainted(&ready("True"))), with(&[]));
@@ -241,31 +200,5 @@ mod tests {
         assert_eq!(first["message"], "Kubelet stopped posting node status.");
         assert_eq!(first["reason"], "NodeStatusUnknown");
         assert_eq!(condition(&node, "MemoryPressure"), Some("Unknown"));
-    }
-
-    #[test]
-    fn the_cloud_labels_a_node_and_lifts_its_own_taint() {
-        let mut node = ready("True");
-        let instance = Instance {
-            instance_type: "p5.48xlarge".into(),
-            zone: "us-east-1a".into(),
-            ..Instance::default()
-        };
-        initialise(&mut node, &instance);
-        assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/region"], "us-east-1");
-        assert_eq!(keys(&tainted(&node)), ["nvidia.com/gpu:NoSchedule"]);
-    }
-
-    #[test]
-    fn only_a_node_of_an_instance_can_be_gone() {
-        let mut node = ready("True");
-        assert!(!is_gone(&node, None));
-        node["spec"]["providerID"] = "aws:///us-east-1a/i-1".into();
-        assert!(is_gone(&node, None));
-        let mut instance =
-            Instance { instance_id: "i-1".into(), state: "running".into(), ..Instance::default() };
-        assert!(!is_gone(&node, instance_of(&node, &[instance.clone()])));
-        instance.state = "terminated".into();
-        assert!(is_gone(&node, instance_of(&node, &[instance])));
     }
 }

@@ -206,7 +206,7 @@ mod tests {
     /// signs for a host that an endpoint variable names is taken nowhere.
     #[test]
     fn of_the_aws_clis_tokens_only_those_for_the_real_host_are_taken() {
-        let golden = include_str!("../../../../../eks-token/golden/aws-cli.json");
+        let golden = include_str!("../../../../eks-token/golden/aws-cli.json");
         let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
         let at: Timestamp = golden["at"].as_str().unwrap().parse().unwrap();
         let mut moved = 0;

@@ -14,13 +14,12 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 /// How old an observation may be before it is made again.
-pub(in crate::kubernetes) const FRESH_FOR: Duration = Duration::from_millis(700);
+pub(super) const FRESH_FOR: Duration = Duration::from_millis(700);
 /// How long the emulator may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A future that is boxed, so that [`World`] can be a trait object.
-pub(in crate::kubernetes) type Answer<'a, T> =
-    Pin<Box<dyn Future<Output = Result<T, WorldError>> + Send + 'a>>;
+pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, WorldError>> + Send + 'a>>;
 
 /// Why the world did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,49 +41,49 @@ pub enum WorldError {
 /// Who signed a request, as STS answers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::kubernetes) struct Caller {
-    pub(in crate::kubernetes) arn: String,
-    pub(in crate::kubernetes) account: String,
+pub(super) struct Caller {
+    pub(super) arn: String,
+    pub(super) account: String,
     #[serde(default)]
-    pub(in crate::kubernetes) user_id: String,
+    pub(super) user_id: String,
 }
 
 /// An access entry of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::kubernetes) struct AccessEntry {
-    pub(in crate::kubernetes) principal_arn: String,
+pub(super) struct AccessEntry {
+    pub(super) principal_arn: String,
     #[serde(rename = "type")]
-    pub(in crate::kubernetes) kind: String,
-    pub(in crate::kubernetes) username: Option<String>,
-    pub(in crate::kubernetes) groups: Option<Vec<String>>,
-    pub(in crate::kubernetes) policies: Vec<Value>,
+    pub(super) kind: String,
+    pub(super) username: Option<String>,
+    pub(super) groups: Option<Vec<String>>,
+    pub(super) policies: Vec<Value>,
 }
 
 /// An add-on of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::kubernetes) struct Addon {
-    pub(in crate::kubernetes) name: String,
-    pub(in crate::kubernetes) version: Option<String>,
-    pub(in crate::kubernetes) status: String,
+pub(super) struct Addon {
+    pub(super) name: String,
+    pub(super) version: Option<String>,
+    pub(super) status: String,
 }
 
 /// The cluster that this API server belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::kubernetes) struct Cluster {
-    pub(in crate::kubernetes) name: String,
-    pub(in crate::kubernetes) status: String,
-    pub(in crate::kubernetes) version: Option<String>,
-    pub(in crate::kubernetes) service_cidr: Option<String>,
-    pub(in crate::kubernetes) addons: Vec<Addon>,
-    pub(in crate::kubernetes) access_entries: Vec<AccessEntry>,
+pub(super) struct Cluster {
+    pub(super) name: String,
+    pub(super) status: String,
+    pub(super) version: Option<String>,
+    pub(super) service_cidr: Option<String>,
+    pub(super) addons: Vec<Addon>,
+    pub(super) access_entries: Vec<AccessEntry>,
 }
 
 impl Cluster {
     /// Whether its API server answers.
-    pub(in crate::kubernetes) fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         matches!(self.status.as_str(), "ACTIVE" | "UPDATING")
     }
 }
@@ -92,19 +91,19 @@ impl Cluster {
 /// An instance, as far as nodes need it. A terminated one has lost its network: nulls are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::kubernetes) struct Instance {
-    pub(in crate::kubernetes) instance_id: String,
+pub(super) struct Instance {
+    pub(super) instance_id: String,
     #[serde(rename = "type")]
-    pub(in crate::kubernetes) instance_type: String,
-    pub(in crate::kubernetes) state: String,
+    pub(super) instance_type: String,
+    pub(super) state: String,
     #[serde(deserialize_with = "text_or_null")]
-    pub(in crate::kubernetes) zone: String,
+    pub(super) zone: String,
     #[serde(deserialize_with = "text_or_null")]
-    pub(in crate::kubernetes) zone_id: String,
+    pub(super) zone_id: String,
     #[serde(deserialize_with = "text_or_null")]
-    pub(in crate::kubernetes) private_ip: String,
+    pub(super) private_ip: String,
     #[serde(deserialize_with = "text_or_null")]
-    pub(in crate::kubernetes) private_dns_name: String,
+    pub(super) private_dns_name: String,
 }
 
 fn text_or_null<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
@@ -113,13 +112,13 @@ fn text_or_null<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error
 
 /// Clusters and instances at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::kubernetes) struct Observation {
-    pub(in crate::kubernetes) cluster: Option<Cluster>,
-    pub(in crate::kubernetes) instances: Vec<Instance>,
+pub(super) struct Observation {
+    pub(super) cluster: Option<Cluster>,
+    pub(super) instances: Vec<Instance>,
 }
 
 /// What must be known of AWS.
-pub(in crate::kubernetes) trait World: Send + Sync + std::fmt::Debug {
+pub(super) trait World: Send + Sync + std::fmt::Debug {
     /// Asks STS who signed this presigned request, with this value of `x-k8s-aws-id`.
     fn whoami<'a>(&'a self, url: &'a str, cluster: &'a str) -> Answer<'a, Caller>;
     /// Looks at clusters and instances.
@@ -128,13 +127,13 @@ pub(in crate::kubernetes) trait World: Send + Sync + std::fmt::Debug {
 
 /// The AWS emulator's control API.
 #[derive(Debug, Clone)]
-pub(in crate::kubernetes) struct Emulator {
+pub(super) struct Emulator {
     base: String,
     client: reqwest::Client,
 }
 
 impl Emulator {
-    pub(in crate::kubernetes) fn new(base: &str) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(base: &str) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build()?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
     }
@@ -190,23 +189,23 @@ impl World for Emulator {
 
 /// Keeps the latest observation.
 #[derive(Debug)]
-pub(in crate::kubernetes) struct Watcher {
+pub(super) struct Watcher {
     world: Arc<dyn World>,
     latest: Mutex<Option<(Instant, Arc<Observation>)>>,
 }
 
 impl Watcher {
-    pub(in crate::kubernetes) fn new(world: Arc<dyn World>) -> Self {
+    pub(super) fn new(world: Arc<dyn World>) -> Self {
         Self { world, latest: Mutex::new(None) }
     }
 
-    pub(in crate::kubernetes) fn world(&self) -> &dyn World {
+    pub(super) fn world(&self) -> &dyn World {
         self.world.as_ref()
     }
 
     /// An observation that is at most [`FRESH_FOR`] old. The lock is held while it is made, so that
     /// many requests at once ask once.
-    pub(in crate::kubernetes) async fn observation(&self) -> Result<Arc<Observation>, WorldError> {
+    pub(super) async fn observation(&self) -> Result<Arc<Observation>, WorldError> {
         let mut latest = self.latest.lock().await;
         if let Some((made, observation)) = latest.as_ref()
             && made.elapsed() < FRESH_FOR

@@ -12,21 +12,21 @@ use super::world::{AccessEntry, Caller, Cluster, Instance, Observation, Watcher,
 
 /// An authenticated user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::kubernetes) struct User {
-    pub(in crate::kubernetes) name: String,
-    pub(in crate::kubernetes) uid: String,
-    pub(in crate::kubernetes) groups: Vec<String>,
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) groups: Vec<String>,
     /// Where the identity came from, as EKS puts it into `extra`.
-    pub(in crate::kubernetes) extra: Vec<(&'static str, String)>,
+    pub(super) extra: Vec<(&'static str, String)>,
     /// The names of the EKS access policies that the user's entry is associated with.
-    pub(in crate::kubernetes) policies: Vec<String>,
+    pub(super) policies: Vec<String>,
     /// The role session's name: a node's instance id.
-    pub(in crate::kubernetes) session: String,
+    pub(super) session: String,
 }
 
 impl User {
     /// The node that this user is, if it is one.
-    pub(in crate::kubernetes) fn node_name(&self) -> Option<&str> {
+    pub(super) fn node_name(&self) -> Option<&str> {
         let in_group = self.groups.iter().any(|group| group == "system:nodes");
         self.name.strip_prefix("system:node:").filter(|_| in_group)
     }
@@ -35,7 +35,7 @@ impl User {
 /// Checks tokens. What STS said about a token is remembered, as it can not change while the token
 /// is valid; access entries are looked at anew each time.
 #[derive(Debug, Default)]
-pub(in crate::kubernetes) struct Authenticator {
+pub(super) struct Authenticator {
     known: Mutex<HashMap<[u8; 32], Caller>>,
 }
 
@@ -48,7 +48,7 @@ impl Authenticator {
     /// # Errors
     ///
     /// When the emulator cannot be asked, which says nothing about the token.
-    pub(in crate::kubernetes) async fn user(
+    pub(super) async fn user(
         &self,
         header: Option<&str>,
         watcher: &Watcher,
@@ -100,7 +100,7 @@ impl Authenticator {
 }
 
 /// The user that a caller is in this cluster; `None` where no access entry admits it. Pure.
-pub(in crate::kubernetes) fn identify(
+pub(super) fn identify(
     caller: &Caller,
     cluster: &Cluster,
     observation: &Observation,
