@@ -28,6 +28,8 @@ pub enum Command {
     /// Break a node or the world around it, or lift what was broken
     #[command(after_help = faults_help())]
     Fault(FaultArgs),
+    /// Run a command inside a machine node, as root and with none of the caller's variables
+    Exec(ExecArgs),
     /// The lab itself; started by `up`
     #[command(hide = true)]
     Supervisor(SupervisorArgs),
@@ -95,6 +97,19 @@ pub struct FaultArgs {
     pub target: String,
     /// The fault, or `clear` to lift all of the target's
     pub fault: Option<String>,
+}
+
+/// What runs where.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// POOL/INDEX as in `lab status`
+    pub node: String,
+    /// The command and its arguments; its exit code becomes this program's
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
 }
 
 /// How the supervisor is started.

@@ -108,6 +108,13 @@ pub fn descendants(root: i32) -> Vec<ProcessId> {
         .collect()
 }
 
+/// The children of `parent` that run.
+#[must_use]
+pub fn children(parent: i32) -> Vec<ProcessId> {
+    let all = all().into_iter();
+    all.filter(|(_, s)| s.parent == parent && s.state != 'Z').map(|(id, _)| id).collect()
+}
+
 /// Zombies whose parent is `parent`: orphans that a subreaper inherited, and children that their
 /// owner has not waited for yet.
 #[must_use]
@@ -291,6 +298,7 @@ mod tests {
         let mut family = descendants(own);
         assert_eq!(family.len(), 1);
         assert!(family[0].command_line().starts_with("sleep"));
+        assert_eq!(children(own), family);
         family.push(ProcessId::of(own).unwrap());
         assert!(descendants(std::process::id().cast_signed()).contains(&family[0]));
 

@@ -36,6 +36,7 @@ def _instance(instance: Any) -> dict[str, Any]:
         "cluster": tags.get("eks:cluster-name"),
         "nodegroup": tags.get("eks:nodegroup-name"),
         "index": getattr(instance, "rollcall_index", 0),
+        "reboots": getattr(instance, "rollcall_reboots", 0),
         "metadataOptions": {
             "httpTokens": instance.metadata_options.http_tokens,
             "httpPutResponseHopLimit": instance.metadata_options.http_put_response_hop_limit,

@@ -49,6 +49,28 @@ def test_an_instance_lives_through_its_states(emulator: Emulator, net: Network) 
         ec2.run_instances(**asked)
 
 
+def test_a_reboot_is_counted_and_needs_a_running_instance(
+    emulator: Emulator, net: Network
+) -> None:
+    ec2 = emulator.client("ec2")
+    made = ec2.run_instances(
+        ImageId=image(emulator), InstanceType="m6i.large", MinCount=1, MaxCount=1,
+        SubnetId=net.subnets[0],
+    )["Instances"][0]  # fmt: skip
+    instance_id = made["InstanceId"]
+    with refusal("IncorrectInstanceState"):
+        ec2.reboot_instances(InstanceIds=[instance_id])
+    until(lambda: _state(ec2, instance_id) == "running")
+
+    def reboots() -> int:
+        found = emulator.control("GET", "instances")
+        return next(i["reboots"] for i in found if i["instanceId"] == instance_id)
+
+    assert reboots() == 0
+    ec2.reboot_instances(InstanceIds=[instance_id])
+    assert (reboots(), _state(ec2, instance_id)) == (1, "running")
+
+
 def test_a_launch_takes_everything_from_its_template(emulator: Emulator, net: Network) -> None:
     ec2, iam = emulator.client("ec2"), emulator.client("iam")
     role(emulator, "launched", "ec2.amazonaws.com")

@@ -104,6 +104,8 @@ pub struct Instance {
     pub nodegroup: Option<String>,
     /// Ordinal within its node group, from 0.
     pub index: Option<u32>,
+    /// How often RebootInstances has been called for it.
+    pub reboots: u32,
     /// Tags.
     pub tags: BTreeMap<String, String>,
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     let was_up = end_supervisor(&directory).await;
     let swept = sweep(&directory).await;
     let had_machines = record.as_ref().is_some_and(|r| r.options.nodes == NodesGear::Machine);
-    if had_machines && let Err(error) = machine::sweep().await {
+    if had_machines && let Err(error) = machine::sweep(directory.path()).await {
         output::progress(&format!("left: {error}"));
     }
     let processes = processes::of_lab(directory.path());

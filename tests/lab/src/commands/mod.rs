@@ -1,6 +1,7 @@
 //! One verb a file. Each answers with its exit code; what went wrong is one sentence on stderr.
 
 mod down;
+mod exec;
 mod fault;
 mod status;
 mod supervisor;
@@ -21,6 +22,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Down(place) => down::run(&place).await,
         Command::Status(status) => status::run(&status).await,
         Command::Fault(fault) => fault::run(&fault).await,
+        Command::Exec(exec) => exec::run(&exec).await,
         Command::Supervisor(supervisor) => supervisor::run(supervisor).await,
     };
     ended.unwrap_or_else(|error| {

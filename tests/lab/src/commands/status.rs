@@ -4,14 +4,24 @@ use anyhow::{Context as _, bail};
 use contract::ExitCode;
 use serde_json::Value;
 
-use crate::cli::{Output, StatusArgs};
+use crate::cli::{Output, Place, StatusArgs};
 use crate::output;
 use crate::supervisor::Phase;
 
 pub(super) async fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let (_, record) = super::live(&arguments.place.dir)?;
+    let body = ask(&arguments.place).await?;
+    output::data(&match arguments.output {
+        Output::Json => serde_json::to_string_pretty(&body)? + "\n",
+        Output::Table => table(&body),
+    });
+    Ok(ExitCode::Success)
+}
+
+/// What the supervisor knows.
+pub(super) async fn ask(place: &Place) -> anyhow::Result<Value> {
+    let (_, record) = super::live(&place.dir)?;
     if record.phase != Phase::Serving {
-        bail!("the lab in `{}` is still coming up", arguments.place.dir.display());
+        bail!("the lab in `{}` is still coming up", place.dir.display());
     }
     let (status, body) = crate::supervisor::ask(&record, "/status", None)
         .await
@@ -19,11 +29,7 @@ pub(super) async fn run(arguments: &StatusArgs) -> anyhow::Result<ExitCode> {
     if status != 200 {
         bail!("the lab's supervisor answered with {status}");
     }
-    output::data(&match arguments.output {
-        Output::Json => serde_json::to_string_pretty(&body)? + "\n",
-        Output::Table => table(&body),
-    });
-    Ok(ExitCode::Success)
+    Ok(body)
 }
 
 /// Columns of the node table: heading, and the field that they show.
@@ -57,7 +63,13 @@ fn table(status: &Value) -> String {
     } else {
         out.push('\n');
         out.push_str(&node_table(&nodes));
-        out.push_str("\nper address: :1338 IMDS, :9400/metrics, :10248/healthz of kubelet\n");
+        let imds = if status["machines"].is_null() { ":1338 IMDS, " } else { "" };
+        out.push_str(&format!("\nper address: {imds}:9400/metrics, :10248/healthz of kubelet\n"));
+    }
+    if let Some(settings) = status["machines"]["settings"].as_str() {
+        out.push_str(&format!("\nmachines, beyond AL2023 ({settings}):\n"));
+        let lines = status["machines"]["text"].as_str().unwrap_or_default().lines();
+        out.extend(lines.map(|line| format!("  {line}\n")));
     }
     for fault in status["faults"].as_array().into_iter().flatten() {
         if fault["state"] == "remembered" || fault["target"] == "all" {

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::console::Console;
 use super::image::{self, Programs};
 use super::intake::{self, AgentSource, Intake};
 use super::loopback::{IMDS_PORT, KUBELET_PORT};
+use super::machine_node::{MachineView, Power};
 use super::{install, services};
 use crate::aws::{Emulator, Instance};
 use crate::directory::{DirectoryError, LabDirectory, write_atomically};
@@ -22,7 +24,7 @@ use crate::faults::Fault;
 use crate::faults::effects::{Undo, World};
 use crate::faults::hardware::Hardware;
 use crate::imds::{Imds, Tasks};
-use crate::nodes::machine::{Ground, Machine, MachineError};
+use crate::nodes::machine::{Ground, MachineError};
 use crate::processes;
 use crate::systemctl_double::state::{Exit, Store};
 use crate::systemctl_double::units;
@@ -54,6 +56,8 @@ pub enum Stage {
     Running,
     /// Nothing was started; the console says why.
     Stuck,
+    /// The machine has switched itself off.
+    Off,
 }
 
 /// A node.
@@ -63,28 +67,31 @@ pub struct Node {
     pub instance: Instance,
     /// Its loopback address.
     pub address: Ipv4Addr,
-    root: PathBuf,
-    hardware: Hardware,
+    pub(super) root: PathBuf,
+    pub(super) hardware: Hardware,
     console: Console,
-    imds: Arc<Imds>,
+    pub(super) imds: Arc<Imds>,
+    /// How many of EC2's reboots have been acted on.
+    pub(super) reboots: AtomicU32,
     live: Mutex<Live>,
 }
 
 #[derive(Debug)]
-struct Live {
-    stage: Stage,
+pub(super) struct Live {
+    pub(super) stage: Stage,
     tasks: Vec<JoinHandle<()>>,
-    imds: Option<Tasks>,
-    machine: Option<Machine>,
+    pub(super) imds: Option<Tasks>,
+    /// Of a machine node.
+    pub(super) power: Option<Power>,
     faults: Vec<Fault>,
     undo: Vec<(Fault, Undo)>,
     /// The instance is gone: nothing may be started any more.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 /// Why a node could not be booted.
 #[derive(Debug, thiserror::Error)]
-enum BootError {
+pub(super) enum BootError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error("could not write the node's files")]
@@ -112,11 +119,12 @@ impl Node {
             hardware: Hardware::of(&root, &instance.instance_type, &instance.instance_id, library),
             console: Console::of(&root, &instance.instance_id),
             imds: Imds::new(instance.clone(), user_data),
+            reboots: AtomicU32::new(instance.reboots),
             live: Mutex::new(Live {
                 stage: Stage::Booting,
                 tasks: Vec::new(),
                 imds: None,
-                machine: None,
+                power: None,
                 faults: Vec::new(),
                 undo: Vec::new(),
                 ended: false,
@@ -172,26 +180,6 @@ impl Node {
                 live.tasks.push(tokio::spawn(kept));
             }
         }
-        Ok(())
-    }
-
-    /// A machine boots by itself: it gets hardware, a network, IMDS and power.
-    async fn power_on(
-        &self,
-        around: &Surroundings,
-        ground: &Ground,
-        faults: Vec<Fault>,
-    ) -> Result<(), BootError> {
-        let node = self.root.parent().unwrap_or(&self.root);
-        std::fs::create_dir_all(self.root.join("dev"))?;
-        self.hardware.set(&[])?;
-        self.lay(around, faults).await;
-        let imds = Machine::connect(&self.instance)?;
-        let tasks = self.imds.start(imds, around.emulator.clone());
-        let machine = Machine::start(ground, node, &self.instance)?;
-        let mut live = self.live();
-        live.imds = Some(tasks);
-        live.machine = Some(machine);
         Ok(())
     }
 
@@ -270,7 +258,7 @@ impl Node {
     }
 
     /// Lays faults on the node, on top of those it has.
-    async fn lay(&self, around: &Surroundings, faults: Vec<Fault>) {
+    pub(super) async fn lay(&self, around: &Surroundings, faults: Vec<Fault>) {
         for fault in faults {
             if let Err(error) = self.add_fault(around, fault).await {
                 let id = &self.instance.instance_id;
@@ -351,9 +339,9 @@ impl Node {
                 let _ = around.world.take_back(undo).await;
             }
         }
-        let machine = self.live().machine.take();
-        let mut left = match machine {
-            Some(machine) => machine.stop().await,
+        let power = self.live().power.take();
+        let mut left = match power {
+            Some(power) => power.off().await,
             None => Vec::new(),
         };
         let family = processes::of_node(&self.root);
@@ -405,29 +393,36 @@ impl Node {
             let unit = units::find(&self.root, name)?;
             store.load(unit).main.map(|main| main.pid)
         };
+        let machine = live.power.as_ref().map(|power| power.view(&self.instance));
+        let pids = Pids {
+            join: pid(contract::names::UNIT_JOIN),
+            watch: pid(contract::names::UNIT_WATCH),
+            kubelet: pid(contract::names::UNIT_KUBELET),
+        };
+        let (address, imds) = match &machine {
+            Some(machine) => (machine.address, "http://169.254.169.254".to_owned()),
+            None => (self.address, format!("http://{}:{IMDS_PORT}", self.address)),
+        };
         NodeView {
             pool: self.instance.pool().to_owned(),
             index: self.instance.index,
             instance: self.instance.instance_id.clone(),
             instance_type: self.instance.instance_type.clone(),
             name: self.instance.private_dns_name.clone(),
-            address: self.address,
-            imds: format!("http://{}:{IMDS_PORT}", self.address),
-            metrics: format!("http://{}:{}/metrics", self.address, contract::names::METRICS_PORT),
-            kubelet: format!("http://{}:{KUBELET_PORT}/healthz", self.address),
+            address,
+            imds,
+            metrics: format!("http://{address}:{}/metrics", contract::names::METRICS_PORT),
+            kubelet: format!("http://{address}:{KUBELET_PORT}/healthz"),
             stage: live.stage,
-            pids: Pids {
-                join: pid(contract::names::UNIT_JOIN),
-                watch: pid(contract::names::UNIT_WATCH),
-                kubelet: pid(contract::names::UNIT_KUBELET),
-            },
+            pids: machine.as_ref().map_or(pids, |machine| machine.pids),
+            machine,
             faults: live.faults.iter().map(ToString::to_string).collect(),
             console: self.console.last_line().unwrap_or_default(),
             root: self.root.clone(),
         }
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
+    pub(super) fn live(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -447,9 +442,9 @@ pub struct NodeView {
     pub instance_type: String,
     /// Its private DNS name, which is its Node object's.
     pub name: String,
-    /// Its loopback address.
+    /// Its address: on loopback, or a machine's own in its subnet.
     pub address: Ipv4Addr,
-    /// Its IMDS.
+    /// Its IMDS, as the node itself reaches it.
     pub imds: String,
     /// Its agent's metrics.
     pub metrics: String,
@@ -457,6 +452,9 @@ pub struct NodeView {
     pub kubelet: String,
     /// How far it has come.
     pub stage: Stage,
+    /// The machine, where the node is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineView>,
     /// What runs for it.
     pub pids: Pids,
     /// Faults in force.

@@ -12,6 +12,7 @@ use super::node::{Node, NodeView, Surroundings};
 use crate::aws::Instance;
 use crate::faults::effects::Undo;
 use crate::faults::{Entry, Fault, FaultError, Target};
+use crate::nodes::machine::Ground;
 use crate::processes::ProcessId;
 
 /// How often the emulator's instances are looked at.
@@ -87,8 +88,13 @@ impl Runner {
             .map(|i| i.instance_id.clone())
             .collect();
         for instance in instances {
-            if running.contains(&instance.instance_id) && !self.knows(&instance.instance_id) {
-                self.boot(instance).await;
+            if !running.contains(&instance.instance_id) {
+                continue;
+            }
+            let known = self.known().nodes.get(&instance.instance_id).cloned();
+            match known {
+                Some(node) => node.follow_reboots(instance.reboots),
+                None => self.boot(instance).await,
             }
         }
         let gone: Vec<Arc<Node>> = {
@@ -106,10 +112,6 @@ impl Runner {
             let runner = Arc::clone(self);
             tokio::spawn(async move { runner.end(&node).await });
         }
-    }
-
-    fn knows(&self, instance_id: &str) -> bool {
-        self.known().nodes.contains_key(instance_id)
     }
 
     async fn boot(self: &Arc<Self>, instance: Instance) {
@@ -188,6 +190,12 @@ impl Runner {
             }
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    /// What machines stand on, where nodes are machines.
+    #[must_use]
+    pub fn ground(&self) -> Option<&Ground> {
+        self.around.ground.as_deref()
     }
 
     /// All nodes, by pool and index.

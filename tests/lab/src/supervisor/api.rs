@@ -2,6 +2,7 @@
 //! lab's range, opened by a token that only the lab's user can read.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::record::{Component, Record};
 use crate::faults::{Entry, Fault, FaultError, Target};
 use crate::instances::node::NodeView;
 use crate::instances::runner::Runner;
+use crate::nodes::machine::Ground;
 
 /// Header with the token.
 const TOKEN: &str = "x-lab-token";
@@ -42,10 +44,32 @@ pub struct Status {
     pub endpoint: String,
     /// The Kubernetes API.
     pub kubernetes: String,
+    /// What machine nodes are made of, where nodes are machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machines: Option<Machines>,
     /// The nodes.
     pub nodes: Vec<NodeView>,
     /// Faults in force and remembered.
     pub faults: Vec<Entry>,
+}
+
+/// What machine nodes are made of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machines {
+    /// Versions of the real parts, by name.
+    pub parts: BTreeMap<String, String>,
+    /// The file of what machines need beyond AL2023.
+    pub settings: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl Machines {
+    fn of(ground: &Ground) -> Self {
+        let settings = ground.settings();
+        let text = std::fs::read_to_string(&settings).unwrap_or_default();
+        Self { parts: ground.parts().versions(), settings, text }
+    }
 }
 
 /// What `lab fault` asks for.
@@ -101,6 +125,7 @@ async fn status(State(api): State<Arc<Api>>) -> Json<Status> {
         components: components.into_iter().map(|(name, c)| (name.to_owned(), c)).collect(),
         endpoint: api.record.endpoint.clone(),
         kubernetes: api.record.kubernetes.clone(),
+        machines: api.runner.ground().map(Machines::of),
         nodes: api.runner.view(),
         faults: api.runner.faults(),
     })

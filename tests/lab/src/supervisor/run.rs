@@ -168,7 +168,7 @@ impl Lab {
         let (addresses, claim) = Addresses::claim().await?;
         let claimed = claim.local_addr().map_err(|e| SupervisorError::System("listen", e))?;
         let mut ground = match record.options.nodes {
-            NodesGear::Machine => Some(Ground::lay(directory.path(), &programs.lab)?),
+            NodesGear::Machine => Some(Ground::lay(directory.path(), &programs.lab).await?),
             NodesGear::Auto | NodesGear::Process => None,
         };
         let (process, emulator, plane) = start_world(directory, &record.options).await?;

@@ -266,3 +266,13 @@ def install(world: World) -> None:
 
         world.clock.after(durations.INSTANCE_STOP, finish)
         return previous
+
+    @override(Instance, "reboot")
+    def reboot(_original: Any, self: Any) -> None:
+        """The state stays `running`; the lab sees the count and restarts the machine."""
+        if self.state != "running":
+            raise ec2_error(
+                "IncorrectInstanceState",
+                f"The instance '{self.id}' is not in a state from which it can be rebooted.",
+            )
+        self.rollcall_reboots = getattr(self, "rollcall_reboots", 0) + 1

@@ -94,6 +94,13 @@ impl Parts {
         self.0.get(name).map_or("", |part| part.version.as_str())
     }
 
+    /// Version of every part that is ready, by name.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let ready = self.0.iter().filter(|(_, part)| part.state == State::Ready);
+        ready.map(|(name, part)| (name.clone(), part.version.clone())).collect()
+    }
+
     /// A program of Kubernetes.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! A double of cloud-init for machine nodes: user data from IMDS, its files in the first stage, its
-//! shell scripts in the last, as cloud-init runs them.
+//! shell scripts in the last, as cloud-init runs them: both once per instance and not once per boot.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,7 +17,9 @@ use crate::user_data::{Document, UserDataError, parse};
 /// How long IMDS is asked, as cloud-init's `max_wait`.
 const IMDS_WITHIN: Duration = Duration::from_secs(120);
 const IMDS: &str = "http://169.254.169.254/latest";
-const SCRIPTS: &str = "/var/lib/cloud/instance/scripts";
+const TOKEN: &str = "x-aws-ec2-metadata-token";
+/// Each instance's own folder below it, as the disk may have come from another one.
+const INSTANCES: &str = "/var/lib/cloud/instances";
 const RESULT: &str = "/run/cloud-init/result.json";
 
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +54,14 @@ pub fn main(arguments: &[String]) -> ExitCode {
 
 fn stage(name: Option<&str>) -> Result<(), CloudInitError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let raw = runtime.map_err(CloudInitError::Start)?.block_on(user_data())?;
+    let (id, raw) = runtime.map_err(CloudInitError::Start)?.block_on(user_data())?;
+    let instance = Path::new(INSTANCES).join(id);
     match name {
-        Some("init") => files(&raw),
+        Some("init") if once(&instance, "write_files")? => files(&raw),
+        Some("init") => Ok(()),
         Some("final") => {
-            let errors = scripts(&raw)?;
+            let first = once(&instance, "scripts_user")?;
+            let errors = if first { scripts(&raw, &instance.join("scripts"))? } else { Vec::new() };
             let result =
                 serde_json::json!({"v1": {"datasource": "DataSourceEc2Local", "errors": errors}});
             Ok(write_atomically(Path::new(RESULT), result.to_string().as_bytes(), 0o644)?)
@@ -65,12 +70,23 @@ fn stage(name: Option<&str>) -> Result<(), CloudInitError> {
     }
 }
 
-/// IMDSv2, asked until it answers.
-async fn user_data() -> Result<Vec<u8>, CloudInitError> {
+/// True the first time for this instance. The mark is there before the work begins: what was
+/// interrupted is not begun again.
+fn once(instance: &Path, module: &str) -> Result<bool, CloudInitError> {
+    let mark = instance.join("sem").join(format!("config_{module}"));
+    if mark.exists() {
+        return Ok(false);
+    }
+    write_atomically(&mark, format!("{}\n", std::process::id()).as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+/// IMDSv2, asked until it answers: instance id and user data.
+async fn user_data() -> Result<(String, Vec<u8>), CloudInitError> {
     let deadline = Instant::now() + IMDS_WITHIN;
     loop {
         match ask().await {
-            Ok(raw) => return Ok(raw),
+            Ok(answers) => return Ok(answers),
             Err(error) if Instant::now() >= deadline => {
                 return Err(CloudInitError::Imds(IMDS_WITHIN, ErrorChain(&error).to_string()));
             }
@@ -79,7 +95,7 @@ async fn user_data() -> Result<Vec<u8>, CloudInitError> {
     }
 }
 
-async fn ask() -> Result<Vec<u8>, reqwest::Error> {
+async fn ask() -> Result<(String, Vec<u8>), reqwest::Error> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
     let token = client
         .put(format!("{IMDS}/api/token"))
@@ -89,8 +105,13 @@ async fn ask() -> Result<Vec<u8>, reqwest::Error> {
         .error_for_status()?
         .text()
         .await?;
-    let asked = client.get(format!("{IMDS}/user-data")).header("x-aws-ec2-metadata-token", token);
-    Ok(asked.send().await?.error_for_status()?.bytes().await?.to_vec())
+    let get = async |path: &str| {
+        let asked = client.get(format!("{IMDS}/{path}")).header(TOKEN, &token);
+        asked.send().await?.error_for_status()?.bytes().await
+    };
+    let id = get("meta-data/instance-id").await?;
+    let raw = get("user-data").await?;
+    Ok((String::from_utf8_lossy(&id).trim().to_owned(), raw.to_vec()))
 }
 
 fn files(raw: &[u8]) -> Result<(), CloudInitError> {
@@ -101,7 +122,7 @@ fn files(raw: &[u8]) -> Result<(), CloudInitError> {
 }
 
 /// Runs the scripts one after the other; a failed one does not keep the next from running.
-fn scripts(raw: &[u8]) -> Result<Vec<String>, CloudInitError> {
+fn scripts(raw: &[u8], dir: &Path) -> Result<Vec<String>, CloudInitError> {
     let parts = match parse(raw)? {
         Document::Multipart(parts) => parts,
         Document::Plain(_) => Vec::new(),
@@ -109,7 +130,7 @@ fn scripts(raw: &[u8]) -> Result<Vec<String>, CloudInitError> {
     let mut errors = Vec::new();
     let scripts = parts.iter().filter(|part| part.media_type == MIME_SHELL_SCRIPT);
     for (number, script) in scripts.enumerate() {
-        let path = Path::new(SCRIPTS).join(format!("part-{:03}", number + 1));
+        let path = dir.join(format!("part-{:03}", number + 1));
         write_atomically(&path, &script.content, 0o700)?;
         let failed = |source| CloudInitError::Run(path.display().to_string(), source);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
@@ -120,4 +141,36 @@ fn scripts(raw: &[u8]) -> Result<Vec<String>, CloudInitError> {
         }
     }
     Ok(errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_runs_once_for_each_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("i-1"), dir.path().join("i-2"));
+        assert!(once(&first, "scripts_user").unwrap());
+        assert!(!once(&first, "scripts_user").unwrap());
+        assert!(once(&first, "write_files").unwrap());
+        assert!(once(&second, "scripts_user").unwrap());
+    }
+
+    #[test]
+    fn scripts_run_in_order_and_a_failed_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let part =
+            |body: &str| format!("--B\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n{body}\n",);
+        let raw = format!(
+            "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"B\"\n\n{}{}--B--\n",
+            part("exit 3"),
+            part(&format!("echo two >{}", log.display())),
+        );
+        let errors = scripts(raw.as_bytes(), &dir.path().join("scripts")).unwrap();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("part-001"), "{errors:?}");
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "two\n");
+    }
 }

@@ -9,40 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::units::{MASKED, UNITS};
-use super::{MachineError, container_images, network};
+use super::{MachineError, container_images, settings};
 use crate::aws::Instance;
 use crate::directory::{DirectoryError, ignore_missing, link_or_copy, write_atomically};
 use crate::kubernetes::real::Parts;
-
-/// What a machine here needs beyond AL2023, as a NodeConfig that is merged into its own: kubelet on
-/// a host with cgroup v1, shared kernel settings, and no right to lower an OOM score or to raise a
-/// limit (`OPEN_FILES`: the host's own).
-const BEYOND_AL2023: &str = "\
-apiVersion: node.eks.aws/v1alpha1
-kind: NodeConfig
-spec:
-  kubelet:
-    config:
-      cgroupDriver: cgroupfs
-      protectKernelDefaults: false
-      localStorageCapacityIsolation: false
-  containerd:
-    baseRuntimeSpec:
-      process:
-        rlimits:
-          - {type: RLIMIT_NOFILE, soft: OPEN_FILES, hard: OPEN_FILES}
-    config: |
-      [plugins.'io.containerd.grpc.v1.cri']
-      restrict_oom_score_adj = true
-      disable_apparmor = true
-      [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
-      SystemdCgroup = false
-";
-
-/// A sandboxed unit gets a fresh /proc, without what is mounted below it; a driver's files would be
-/// in any /proc.
-const SIMULATED_GPUS: &str =
-    "[Service]\nBindReadOnlyPaths=-/run/rollcall-lab/simulated/proc/driver:/proc/driver\n";
 
 const OS_RELEASE: &str = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\n\
     VERSION_ID=\"2023\"\nPLATFORM_ID=\"platform:al2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n\
@@ -110,6 +80,7 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     }
     let disks = usr.join("bin/setup-local-disks");
     file(&disks, SETUP_LOCAL_DISKS_DOUBLE, 0o755)?;
+    file(&dir.join("beyond-al2023.conf"), &settings::shown(), 0o644)?;
     let images = dir.join("images");
     let import = format!(
         "#!/bin/sh\nfor image in {}/*.tar; do\n    ctr --namespace k8s.io images import \"$image\" >/dev/null || exit 1\ndone\n",
@@ -160,11 +131,6 @@ fn etc(etc: &Path, parts: &Parts, instance: &Instance) -> Result<(), MachineErro
     }
     let name = &instance.private_dns_name;
     let id = instance.instance_id.trim_start_matches("i-");
-    let endpoints: String = network::SERVICES
-        .iter()
-        .map(|(service, address)| format!(" AWS_ENDPOINT_URL_{service}=http://{address}"))
-        .collect();
-    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
     let kubernetes = parts.version("kubernetes");
     let texts = [
         ("os-release", OS_RELEASE.to_owned()),
@@ -172,27 +138,14 @@ fn etc(etc: &Path, parts: &Parts, instance: &Instance) -> Result<(), MachineErro
         ("resolv.conf", String::new()),
         ("hostname", format!("{name}\n")),
         ("machine-id", format!("{id:0<32.32}\n")),
-        (
-            "hosts",
-            format!(
-                "127.0.0.1 localhost\n{} {name}\n{} {}\n",
-                instance.private_ip,
-                network::STS.1,
-                network::STS.0
-            ),
-        ),
-        ("systemd/system/rollcall-join.service.d/90-rollcall-lab.conf", SIMULATED_GPUS.to_owned()),
-        ("systemd/system/rollcall-agent.service.d/90-rollcall-lab.conf", SIMULATED_GPUS.to_owned()),
         ("eks/kubelet-version.txt", format!("v{kubernetes}\n")),
         ("eks/containerd-version.txt", format!("containerd v{}\n", containerd_version(parts))),
-        ("eks/nodeadm.d/90-rollcall-lab.yaml", BEYOND_AL2023.replace("OPEN_FILES", &open_files())),
-        (
-            "systemd/system.conf.d/10-rollcall-lab.conf",
-            format!("[Manager]\nDefaultEnvironment={path}{endpoints}\n"),
-        ),
     ];
     for (name, text) in texts {
         file(&etc.join(name), &text, 0o644)?;
+    }
+    for (path, text) in settings::files(instance) {
+        file(&etc.with_file_name(path), &text, 0o644)?;
     }
     let provider = etc.join("eks/image-credential-provider/ecr-credential-provider");
     file(&provider, ECR_CREDENTIAL_PROVIDER_DOUBLE, 0o755)?;
@@ -212,14 +165,6 @@ fn units(dir: &Path) -> Result<(), MachineError> {
         link(Path::new("/dev/null"), &dir.join(name))?;
     }
     link(Path::new("/usr/lib/systemd/system/multi-user.target"), &dir.join("default.target"))
-}
-
-/// How many files a process of this host may have open at most.
-fn open_files() -> String {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let hard = line.and_then(|line| line.split_whitespace().nth(1));
-    hard.filter(|limit| limit.parse::<u32>().is_ok()).unwrap_or("1024").to_owned()
 }
 
 /// `1.6.20` of Debian's `1.6.20~ds1-1+deb12u3`: nodeadm chooses its template by it.

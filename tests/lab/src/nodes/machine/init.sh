@@ -1,6 +1,7 @@
 #!/bin/sh
 # The first process of a machine node's namespaces: builds its root and becomes systemd. init.sh NODE_DIRECTORY CONSOLE, with
-# `layers` (overlayfs layers of /usr, uppermost first), `binds` (read-only folders of the host) and `hostname` beside this script.
+# `layers` (overlayfs layers of /usr, uppermost first), `binds` (read-only folders of the host), `hostname` and `boot_id` beside
+# this script.
 set -eu
 node=$1 console=$2
 machine=$node/machine
@@ -51,6 +52,11 @@ while read -r folder; do
     mkdir -p "$root$folder"
     mount --bind -o ro "$folder" "$root$folder"
 done <"$machine/binds"
+
+# The kernel has one boot id for all machines; sandboxed units take their own from the second place.
+mkdir -p "$root/run/rollcall-lab"
+cp "$machine/boot_id" "$root/run/rollcall-lab/boot_id"
+mount --bind "$root/run/rollcall-lab/boot_id" "$root/proc/sys/kernel/random/boot_id"
 
 # The simulated GPUs: folders of the node's directory over the kernel's own, so that a fault shows at once.
 simulated=$node/root

@@ -62,8 +62,7 @@ pub(super) fn namespace(name: &str) -> String {
 /// Makes a machine's namespace, its interface, and the way to it.
 pub(super) fn connect(name: &str, address: &str, mac: &str) -> Result<(), MachineError> {
     let namespace = namespace(name);
-    // An interface's name has at most 15 bytes.
-    let outside = format!("rc-{name}");
+    let outside = outside(name);
     ip(
         &[],
         &format!(
@@ -86,9 +85,19 @@ pub(super) fn connect(name: &str, address: &str, mac: &str) -> Result<(), Machin
     )
 }
 
-/// Removes a machine's namespace; its interface and routes go with it.
+/// Removes a machine's namespace and its interface; routes go with it.
 pub(super) fn disconnect(name: &str) -> Result<(), MachineError> {
+    // By name: the kernel removes what is in a namespace some time after the namespace.
+    let outside = outside(name);
+    if std::path::Path::new("/sys/class/net").join(&outside).exists() {
+        ip(&[], &format!("link del {outside}\n"))?;
+    }
     ip(&[], &format!("netns del {}\n", namespace(name)))
+}
+
+/// The end of a machine's interface that is on the bridge; a name has at most 15 bytes.
+fn outside(name: &str) -> String {
+    format!("rc-{name}")
 }
 
 /// The names of machines that have a namespace.

@@ -18,5 +18,7 @@ for hierarchy in /sys/fs/cgroup/*/; do
     fi
     echo $$ >"$own/cgroup.procs"
 done
+# A machine's clocks begin with its boot: the host's would say that it has been up for long.
+up=$(cut -d. -f1 /proc/uptime)
 exec nsenter --net="/run/netns/rollcall-$name" unshare --fork --kill-child --pid --mount --uts --ipc --cgroup \
-    "$node/machine/init.sh" "$node" "$console"
+    --time --monotonic "-$up" --boottime "-$up" "$node/machine/init.sh" "$node" "$console"
