@@ -9,7 +9,7 @@ export LAB_PYTHON := $(abspath $(VENV)/bin/python)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## the main job, told from `control plan` to `control down` (KEEP=1 leaves it up)
@@ -34,6 +34,14 @@ build: setup ## the programs, the lab and the agent's tarball
 
 $(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*/*) amis/tarball.sh
 	amis/tarball.sh $(BIN)/rollcall-agent $@
+
+.PHONY: corpus
+corpus: build ## the fault corpus: every reason reproduced, every healthy variant joined (CASES="gpu-lost ApiServerDnsFailed" for some)
+	$(BIN)/lab corpus run $(CASES)
+
+.PHONY: corpus-sample
+corpus-sample: build ## the corpus's sample, which CI plays
+	$(BIN)/lab corpus run --sample
 
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment

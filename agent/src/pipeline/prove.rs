@@ -56,7 +56,9 @@ async fn look<F>(
         };
         match judge(&facts) {
             Verdict::Wait(finding) if deadline.has_passed() => {
-                return (Some(facts), Verdict::Fail(vec![*finding]));
+                // The deadline has cut this look short: what the one before saw is worth more.
+                let finding = waited_for.unwrap_or(*finding);
+                return (Some(facts), Verdict::Fail(vec![finding]));
             }
             Verdict::Wait(finding) => {
                 recorder.waiting(phase, &finding);
@@ -114,6 +116,23 @@ mod tests {
         recorder.begin(Phase::Ready, deadline);
         let proof =
             prove(&recorder, &config, Phase::Ready, deadline, async || (), |()| wait()).await;
+        assert!(
+            matches!(proof.verdict, Verdict::Fail(found) if found[0].reason == Reason::CniNotReady)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_look_that_the_deadline_cuts_short_does_not_hide_the_cause() {
+        let (_dir, recorder) = recorder();
+        let config = AgentConfig::new("prod", "h100");
+        let deadline = Deadline::within(Duration::from_millis(300));
+        recorder.begin(Phase::Ready, deadline);
+        let gather = async || deadline.has_passed();
+        let judge = |is_cut: &bool| {
+            let reason = if *is_cut { Reason::NodeNotReady } else { Reason::CniNotReady };
+            Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, "seen")))
+        };
+        let proof = prove(&recorder, &config, Phase::Ready, deadline, gather, judge).await;
         assert!(
             matches!(proof.verdict, Verdict::Fail(found) if found[0].reason == Reason::CniNotReady)
         );

@@ -30,6 +30,8 @@ pub enum Command {
     Fault(FaultArgs),
     /// Run a command inside a machine node, as root and with none of the caller's variables
     Exec(ExecArgs),
+    /// Play the fault corpus: each reason with its injection, and healthy variants
+    Corpus(CorpusArgs),
     /// The lab itself; started by `up`
     #[command(hide = true)]
     Supervisor(SupervisorArgs),
@@ -110,6 +112,71 @@ pub struct ExecArgs {
     /// The command and its arguments; its exit code becomes this program's
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// The fault corpus.
+#[derive(Debug, Args)]
+pub struct CorpusArgs {
+    /// Directory of the entries
+    #[arg(long, default_value = "tests/corpus", global = true)]
+    pub corpus: PathBuf,
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: CorpusCommand,
+}
+
+/// What to do with the corpus.
+#[derive(Debug, Subcommand)]
+pub enum CorpusCommand {
+    /// Show every case
+    List,
+    /// Play cases in a lab of their own; exits non-zero when one is not as expected
+    Run(CorpusRun),
+}
+
+/// How cases are played.
+#[derive(Debug, Args)]
+pub struct CorpusRun {
+    /// Cases or reasons [default: all]
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// Only the cases of CI's sample
+    #[arg(long)]
+    pub sample: bool,
+    /// Directory of the lab
+    #[arg(long, default_value = "target/corpus")]
+    pub dir: PathBuf,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Lines,
+    /// How many cases run at a time
+    #[arg(short, long, default_value_t = 8)]
+    pub jobs: usize,
+    /// What serves the Kubernetes API
+    #[arg(long, value_enum, default_value = "standin")]
+    pub kubernetes: KubernetesGear,
+    /// What a node is
+    #[arg(long, value_enum, default_value = "process")]
+    pub nodes: NodesGear,
+    /// Python with the emulator's packages [default: as for up]
+    #[arg(long)]
+    pub python: Option<PathBuf>,
+    /// The agent's tarball [default: the one beside this program]
+    #[arg(long, value_name = "TARBALL")]
+    pub baked_agent: Option<PathBuf>,
+    /// Leave the lab up
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Form of output that comes line by line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Lines {
+    /// For people.
+    #[default]
+    Table,
+    /// A JSON object a line, for programs.
+    Jsonl,
 }
 
 /// How the supervisor is started.

@@ -101,6 +101,12 @@ impl LabDirectory {
         self.0.join("bin")
     }
 
+    /// What the image has baked in of the agent.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.0.join("image")
+    }
+
     /// All nodes.
     #[must_use]
     pub fn nodes(&self) -> PathBuf {
@@ -119,7 +125,7 @@ impl LabDirectory {
     /// # Errors
     /// When something of ours cannot be removed.
     pub fn clear(&self) -> Result<(), DirectoryError> {
-        for directory in [self.nodes(), self.kubernetes(), self.programs()] {
+        for directory in [self.nodes(), self.kubernetes(), self.programs(), self.image()] {
             ignore_missing(fs::remove_dir_all(&directory))
                 .map_err(DirectoryError::of("remove directory", &directory))?;
         }
@@ -169,6 +175,24 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), DirectoryError> {
     fs::hard_link(from, to)
         .or_else(|_| fs::copy(from, to).map(drop))
         .map_err(DirectoryError::of("install", to))
+}
+
+/// Makes every file below `from` the same below `to`, by links where it can.
+///
+/// # Errors
+/// When a directory cannot be read or a file not be installed.
+pub fn link_tree(from: &Path, to: &Path) -> Result<(), DirectoryError> {
+    let entries = fs::read_dir(from).map_err(DirectoryError::of("open directory", from))?;
+    for entry in entries {
+        let entry = entry.map_err(DirectoryError::of("read directory", from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            link_tree(&path, &target)?;
+        } else {
+            link_or_copy(&path, &target)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! One binary, `lab`. [`commands`] are what a user types; [`supervisor`] is the process that a lab
 //! is. It starts the AWS emulator (`tests/lab/emulator`) and [`kubernetes`], and runs the
 //! [`instances`]: each one that the emulator launches becomes a process node with an [`imds`] of
-//! its own. [`faults`] break things. Below a node's `usr/bin` the same binary stands in for what a
+//! its own. [`faults`] break things, [`corpus`] plays them all. Below a node's `usr/bin` the same binary stands in for what a
 //! machine has and a process node has not: [`nodeadm_standin`], [`systemctl_double`],
 //! [`journalctl_double`] and the kubelet stand-in.
 
 pub mod aws;
 pub mod cli;
 pub mod commands;
+pub mod corpus;
 pub mod directory;
 pub mod entry;
 pub mod faults;

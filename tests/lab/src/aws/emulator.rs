@@ -133,17 +133,26 @@ impl Instance {
 }
 
 /// A fault rule of the emulator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Service, `s3`.
-    pub service: &'static str,
-    /// Operation, `GetObject`.
-    pub op: &'static str,
+    pub service: String,
+    /// Operation, `GetObject`; `*` is every one.
+    pub op: String,
     /// What happens to the call.
     pub action: &'static str,
     /// Part of the caller's ARN; absent: everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
+    /// HTTP status of an `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Error code of an `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// Parameters of the call and how they begin.
+    #[serde(rename = "match", skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<&'static str, String>,
 }
 
 #[derive(Deserialize)]
@@ -247,21 +256,8 @@ impl Emulator {
         role_arn: &str,
         instance_id: &str,
     ) -> Result<(Credentials, String), EmulatorError> {
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("Action", "AssumeRole")
-            .append_pair("Version", "2011-06-15")
-            .append_pair("RoleArn", role_arn)
-            .append_pair("RoleSessionName", instance_id)
-            .finish();
-        let call = Call {
-            method: "POST",
-            path: "/",
-            service: "sts",
-            content_type: Some("application/x-www-form-urlencoded"),
-            body: body.as_bytes(),
-        };
-        let answer = self.call(call, &self.operator).await?;
-        let xml = String::from_utf8_lossy(&answer);
+        let session = [("RoleArn", role_arn), ("RoleSessionName", instance_id)];
+        let xml = self.query("sts", "AssumeRole", &session).await?;
         let field = |name: &'static str| {
             xml_text(&xml, name).ok_or_else(|| EmulatorError::Unreadable {
                 call: "sts:AssumeRole".into(),
@@ -276,6 +272,57 @@ impl Emulator {
         Ok((credentials, field("Expiration")?))
     }
 
+    /// Calls EC2, IAM or STS as the operator; gives the answer's XML.
+    ///
+    /// # Errors
+    /// When the service refuses.
+    pub async fn query(
+        &self,
+        service: &'static str,
+        operation: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<String, EmulatorError> {
+        let version = match service {
+            "ec2" => "2016-11-15",
+            "iam" => "2010-05-08",
+            _ => "2011-06-15",
+        };
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Action", operation)
+            .append_pair("Version", version)
+            .extend_pairs(parameters)
+            .finish();
+        let call = Call {
+            method: "POST",
+            path: "/",
+            service,
+            headers: &[("content-type", "application/x-www-form-urlencoded")],
+            body: body.as_bytes(),
+        };
+        let answer = self.call(call, &self.operator).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Calls Systems Manager as the operator.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn ssm(&self, operation: &str, body: &Value) -> Result<Value, EmulatorError> {
+        let (target, text) = (format!("AmazonSSM.{operation}"), body.to_string());
+        let call = Call {
+            method: "POST",
+            path: "/",
+            service: "ssm",
+            headers: &[("content-type", "application/x-amz-json-1.1"), ("x-amz-target", &target)],
+            body: text.as_bytes(),
+        };
+        let answer = self.call(call, &self.operator).await?;
+        serde_json::from_slice(&answer).map_err(|e| EmulatorError::Unreadable {
+            call: format!("ssm {operation}"),
+            why: e.to_string(),
+        })
+    }
+
     /// Reads an object with the given credentials.
     ///
     /// # Errors
@@ -287,8 +334,7 @@ impl Emulator {
         credentials: &Credentials,
     ) -> Result<Vec<u8>, EmulatorError> {
         let path = format!("/{bucket}/{key}");
-        let call =
-            Call { method: "GET", path: &path, service: "s3", content_type: None, body: b"" };
+        let call = Call { method: "GET", path: &path, service: "s3", headers: &[], body: b"" };
         self.call(call, credentials).await
     }
 
@@ -315,7 +361,7 @@ impl Emulator {
             method,
             path,
             service: "eks",
-            content_type: body.map(|_| "application/json"),
+            headers: if body.is_some() { &[("content-type", "application/json")] } else { &[] },
             body: text.as_bytes(),
         };
         let answer = self.call(call, &self.operator).await?;
@@ -334,19 +380,17 @@ impl Emulator {
         credentials: &Credentials,
     ) -> Result<Vec<u8>, EmulatorError> {
         let url = format!("{}{}", self.endpoint, call.path);
-        let headers: Vec<(&str, &str)> =
-            call.content_type.map(|t| ("content-type", t)).into_iter().collect();
         let request = Request {
             method: call.method,
             url: &url,
-            headers: &headers,
+            headers: call.headers,
             body: call.body,
             service: call.service,
             region: &self.region,
         };
         let signed = sign(request, credentials)?;
         let mut builder = self.http.request(method(call.method), &url).body(call.body.to_vec());
-        for (name, value) in headers.iter().copied() {
+        for (name, value) in call.headers.iter().copied() {
             builder = builder.header(name, value);
         }
         for (name, value) in &signed {
@@ -373,7 +417,7 @@ struct Call<'a> {
     method: &'a str,
     path: &'a str,
     service: &'static str,
-    content_type: Option<&'static str>,
+    headers: &'a [(&'a str, &'a str)],
     body: &'a [u8],
 }
 

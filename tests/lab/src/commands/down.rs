@@ -19,10 +19,16 @@ use crate::supervisor::Record;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(place: &Place) -> anyhow::Result<ExitCode> {
+    let (code, said) = end(place).await?;
+    output::data(&said);
+    Ok(code)
+}
+
+/// Ends a lab; gives the exit code, and what there is to say.
+pub(super) async fn end(place: &Place) -> anyhow::Result<(ExitCode, String)> {
     let shown = place.dir.display();
     let Ok(directory) = LabDirectory::open(&place.dir) else {
-        output::data(&format!("no lab is up in {shown}\n"));
-        return Ok(ExitCode::Success);
+        return Ok((ExitCode::Success, format!("no lab is up in {shown}\n")));
     };
     let record = Record::read(&directory);
     let was_up = end_supervisor(&directory).await;
@@ -41,19 +47,19 @@ pub(super) async fn run(place: &Place) -> anyhow::Result<ExitCode> {
     }
     if !processes.is_empty() || !ports.is_empty() {
         output::progress(&format!("error: the lab in `{shown}` has not ended completely"));
-        return Ok(ExitCode::Error);
+        return Ok((ExitCode::Error, String::new()));
     }
     for file in [directory.record(), directory.env(), directory.pid_file()] {
         ignore_missing(std::fs::remove_file(&file))?;
     }
-    output::data(&match (was_up, swept) {
+    let said = match (was_up, swept) {
         (true, _) => format!("the lab in {shown} has ended: no process and no port is left\n"),
         (false, 0) => format!("no lab is up in {shown}\n"),
         (false, n) => {
             format!("no lab was up in {shown}; {n} processes of a killed one have ended\n")
         }
-    });
-    Ok(ExitCode::Success)
+    };
+    Ok((ExitCode::Success, said))
 }
 
 /// Ends the supervisor, which ends the rest. Answers whether there was one.

@@ -10,6 +10,7 @@ use contract::ExitCode;
 
 use crate::cli::Up;
 use crate::directory::LabDirectory;
+use crate::gear::GearError;
 use crate::output;
 use crate::processes::own_program;
 use crate::supervisor::record::is_emulator;
@@ -19,14 +20,23 @@ use crate::supervisor::{Options, Phase, Record};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(up: Up) -> anyhow::Result<ExitCode> {
-    let gears = up.nodes.resolve().and_then(|nodes| Ok((up.kubernetes.resolve(nodes)?, nodes)));
-    let (kubernetes, nodes) = match gears {
-        Ok(gears) => gears,
-        Err(error) => {
-            output::progress(&format!("error: {error}"));
-            return Ok(ExitCode::Usage);
+    match start(up).await {
+        Ok((directory, record)) => {
+            output::data(&report(&directory, &record));
+            Ok(ExitCode::Success)
         }
-    };
+        Err(error) if error.is::<GearError>() => {
+            output::progress(&format!("error: {error}"));
+            Ok(ExitCode::Usage)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Starts a lab; returns once everything serves.
+pub(super) async fn start(up: Up) -> anyhow::Result<(LabDirectory, Record)> {
+    let nodes = up.nodes.resolve()?;
+    let kubernetes = up.kubernetes.resolve(nodes)?;
     let directory = LabDirectory::create(&up.place.dir)?;
     if let Some(record) = Record::of_live_lab(&directory) {
         bail!(
@@ -47,10 +57,9 @@ pub(super) async fn run(up: Up) -> anyhow::Result<ExitCode> {
     // What a killed lab left running would take the new one's addresses.
     super::down::sweep(&directory).await;
     directory.clear()?;
-    let mut child = start(&directory, &options)?;
+    let mut child = spawn(&directory, &options)?;
     let record = wait(&directory, &mut child).await?;
-    output::data(&report(&directory, &record));
-    Ok(ExitCode::Success)
+    Ok((directory, record))
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
@@ -95,7 +104,7 @@ fn nvml() -> anyhow::Result<PathBuf> {
     })
 }
 
-fn start(directory: &LabDirectory, options: &Options) -> anyhow::Result<Child> {
+fn spawn(directory: &LabDirectory, options: &Options) -> anyhow::Result<Child> {
     let path = directory.log();
     let log =
         File::create(&path).with_context(|| format!("could not open `{}`", path.display()))?;

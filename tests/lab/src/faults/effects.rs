@@ -40,16 +40,46 @@ impl World {
     /// When the world does not let itself be changed, with what was tried.
     pub async fn lay(
         &self,
-        fault: Fault,
+        fault: &Fault,
         instance: Option<&Instance>,
     ) -> Result<Option<Undo>, FaultError> {
         match (fault, instance) {
             (Fault::AgentCorrupt, instance) => {
-                let caller = instance.map(|i| format!("/{}", i.instance_id));
-                let rule = Rule { service: "s3", op: "GetObject", action: "corrupt", caller };
-                let id = self.emulator.add_rule(&rule).await;
-                let id = id.map_err(|e| failed("add a fault rule", &e))?;
-                Ok(Some(Undo::Rule(id)))
+                let caller = instance.map(session);
+                let (service, op) = ("s3".into(), "GetObject".into());
+                let rule = Rule { service, op, action: "corrupt", caller, ..Rule::default() };
+                self.add(&rule).await.map(Some)
+            }
+            (Fault::AwsDenied { service, operation }, Some(instance)) => {
+                let denied = match service.as_str() {
+                    "ec2" => (403, "UnauthorizedOperation"),
+                    "ssm" => (400, "AccessDeniedException"),
+                    "eks" => (403, "AccessDeniedException"),
+                    _ => (403, "AccessDenied"),
+                };
+                let rule = Rule {
+                    service: service.clone(),
+                    op: operation.clone(),
+                    action: "error",
+                    caller: Some(session(instance)),
+                    status: Some(denied.0),
+                    code: Some(denied.1),
+                    ..Rule::default()
+                };
+                self.add(&rule).await.map(Some)
+            }
+            (Fault::CredentialsDenied, Some(instance)) => {
+                // It is EC2 that assumes the role for the instance.
+                let rule = Rule {
+                    service: "sts".into(),
+                    op: "AssumeRole".into(),
+                    action: "error",
+                    status: Some(403),
+                    code: Some("AccessDenied"),
+                    parameters: [("RoleSessionName", instance.instance_id.clone())].into(),
+                    ..Rule::default()
+                };
+                self.add(&rule).await.map(Some)
             }
             (Fault::ApiUnreachable, None) => {
                 self.plane.set_reachable(false);
@@ -93,6 +123,11 @@ impl World {
         }
     }
 
+    async fn add(&self, rule: &Rule) -> Result<Undo, FaultError> {
+        let id = self.emulator.add_rule(rule).await;
+        id.map(Undo::Rule).map_err(|e| failed("add a fault rule", &e))
+    }
+
     async fn remove_access_entry(&self, instance: &Instance) -> Result<Undo, FaultError> {
         let what = "remove the access entry";
         let (Some(cluster), Some(role)) = (&instance.cluster, &instance.role_arn) else {
@@ -105,6 +140,11 @@ impl World {
         self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
         Ok(Undo::AccessEntry { cluster: cluster.clone(), entry: described["accessEntry"].clone() })
     }
+}
+
+/// The end of the ARN of every session of an instance's role.
+fn session(instance: &Instance) -> String {
+    format!("/{}", instance.instance_id)
 }
 
 fn entry_path(cluster: &str, principal: &str) -> String {

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 
 use nvml_sim::{State, node_files};
 
+use serde_json::Value;
+
 use super::Fault;
 use crate::directory::{ignore_missing, link_or_copy};
+use crate::user_data::merge_patch;
 
 /// Where the driver's library is on a node.
 const LIBRARIES: &str = "usr/lib64";
@@ -53,8 +56,10 @@ impl Hardware {
         if let Some(healthy) = &self.gpus {
             let mut state = healthy.clone();
             for fault in faults {
-                if let Fault::Driver(fault) = fault {
-                    fault.apply(&mut state);
+                match fault {
+                    Fault::Driver(fault) => fault.apply(&mut state),
+                    Fault::Hardware { gpu, patch } => state = patched(&state, *gpu, patch)?,
+                    _ => {}
                 }
             }
             node_files::sync(&self.root, &state)?;
@@ -89,6 +94,20 @@ impl Hardware {
             ignore_missing(fs::remove_file(path))
         }
     }
+}
+
+/// The state with a merge patch on one GPU, or on the driver as a whole.
+fn patched(state: &State, gpu: Option<u32>, patch: &Value) -> io::Result<State> {
+    let mut value = serde_json::to_value(state)?;
+    let part = match gpu {
+        Some(index) => value["gpus"]
+            .as_array_mut()
+            .and_then(|gpus| gpus.iter_mut().find(|gpu| gpu["index"] == index))
+            .ok_or_else(|| io::Error::other(format!("there is no GPU {index}")))?,
+        None => &mut value,
+    };
+    merge_patch(part, patch);
+    Ok(serde_json::from_value(value)?)
 }
 
 /// The library's own name.
@@ -144,6 +163,8 @@ mod tests {
             "gpu-missing=3",
             "gpu-lost=2",
             "cni-held",
+            r#"gpu-set=1:{"fault":{"resetRequired":true}}"#,
+            r#"driver-set={"faults":{"init":999}}"#,
         ] {
             hardware.set(&[driver(name)]).unwrap();
             assert_ne!(tree(&root), healthy, "{name} changes nothing");

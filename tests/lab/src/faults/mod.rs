@@ -1,10 +1,12 @@
 //! Faults: what a user can break in the lab, each a real change of a node's world or of what AWS
 //! and Kubernetes answer. The agent is never told.
 //!
-//! [`hardware`] changes a node's files; [`effects`] changes the world around the nodes.
+//! [`hardware`] and [`local`] change a node's own files, programs and units; [`effects`] changes the
+//! world around the nodes.
 
 pub mod effects;
 pub mod hardware;
+pub mod local;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +14,11 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::imds::Trouble;
+use local::Local;
+
 /// One fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A fault of a GPU or of the driver, made by nvml-sim.
     Driver(nvml_sim::fault::Fault),
@@ -27,10 +32,30 @@ pub enum Fault {
     AccessEntryRemoved,
     /// The API server does not answer.
     ApiUnreachable,
+    /// The simulated driver, or one of its GPUs, is in another state.
+    Hardware {
+        /// The GPU; none: the driver as a whole.
+        gpu: Option<u32>,
+        /// What is changed of the state of nvml-sim, as a JSON merge patch.
+        patch: serde_json::Value,
+    },
+    /// A file, a program or a unit of the node.
+    Local(Local),
+    /// The node's metadata service.
+    Imds(Trouble),
+    /// STS refuses the node's role to EC2.
+    CredentialsDenied,
+    /// AWS refuses the node one operation.
+    AwsDenied {
+        /// `ec2`.
+        service: String,
+        /// `DescribeSubnets`.
+        operation: String,
+    },
 }
 
 /// One line of `lab fault --help` each.
-pub const EXPLAINED: [(&str, &str); 10] = [
+pub const EXPLAINED: &[(&str, &str)] = &[
     (
         "driver-library-mismatch",
         "the loaded kernel module is of another version than libnvidia-ml, as after an update without a reboot: NVML init fails with code 18",
@@ -47,6 +72,14 @@ pub const EXPLAINED: [(&str, &str); 10] = [
     ("gpu-missing[=N]", "GPU N (default: the last) is gone from the PCI bus, /dev, /proc and NVML"),
     ("gpu-lost=N", "GPU N has fallen off the bus: still on PCI, NVML says it is lost"),
     (
+        "gpu-set=N:JSON",
+        "GPU N is in this state of nvml-sim (merge patch): gpu-set=0:{\"fault\":{\"resetRequired\":true}}",
+    ),
+    (
+        "driver-set=JSON",
+        "the driver is in this state of nvml-sim: driver-set={\"faults\":{\"init\":999}}",
+    ),
+    (
         "agent-corrupt",
         "one bit of the agent's tarball changes on its way from S3; before boot, since a node fetches it once; POOL/INDEX or all",
     ),
@@ -61,6 +94,39 @@ pub const EXPLAINED: [(&str, &str); 10] = [
     (
         "api-unreachable",
         "POOL/INDEX: the API server drops this node's requests; all: it refuses every connection",
+    ),
+    ("missing=FILE", "a file or directory is not on the node: missing=/usr/bin/kubelet"),
+    ("not-executable=FILE", "a program lost its executable bits"),
+    ("write=FILE:TEXT", "a file says something else: write=/etc/cni/net.d/05-x.conflist:{}"),
+    ("nodeadm-fails=PHASE", "nodeadm's config or run phase ends with an error of its own"),
+    ("nodeadm-hangs=PHASE", "nodeadm's config or run phase never ends"),
+    ("kubelet-fails", "kubelet exits at once with an error, again and again"),
+    ("kubelet-hangs", "kubelet runs and never registers"),
+    (
+        "unit-fails=UNIT",
+        "a service of the node fails whenever it is started: unit-fails=containerd",
+    ),
+    (
+        "unit-hangs=UNIT",
+        "a service stays in `activating`: unit-hangs=cloud-final, as with a user script that hangs",
+    ),
+    ("imds-slow=MS", "the metadata service answers late"),
+    ("imds-status=CODE", "the metadata service answers everything with this status"),
+    ("imds-no-token", "the metadata service refuses to hand out tokens"),
+    ("imds-silent", "the metadata service takes requests and never answers"),
+    ("imds-half", "the metadata service cuts every body in half"),
+    (
+        "imds-lacks=NAME",
+        "the metadata service leaves this out: a field of the identity document, or a path",
+    ),
+    ("imds-says=FIELD:VALUE", "a field of the identity document says something else"),
+    (
+        "credentials-denied",
+        "STS refuses EC2 the node's role: the metadata service has no credentials",
+    ),
+    (
+        "aws-denied=SERVICE:OPERATION",
+        "AWS refuses the node one operation: aws-denied=ec2:DescribeSubnets",
     ),
 ];
 
@@ -95,20 +161,14 @@ pub enum FaultError {
 impl Fault {
     /// Whether it can be laid on everything at once.
     #[must_use]
-    pub fn fits_all(self) -> bool {
+    pub fn fits_all(&self) -> bool {
         matches!(self, Self::AgentCorrupt | Self::ApiUnreachable)
-    }
-
-    /// Whether it lies in the node's own files.
-    #[must_use]
-    pub fn is_local(self) -> bool {
-        matches!(self, Self::Driver(_) | Self::DriverLibraryMissing | Self::CniHeld)
     }
 
     /// Whether the node needs GPUs for it.
     #[must_use]
-    pub fn needs_gpus(self) -> bool {
-        matches!(self, Self::Driver(_) | Self::DriverLibraryMissing)
+    pub fn needs_gpus(&self) -> bool {
+        matches!(self, Self::Driver(_) | Self::DriverLibraryMissing | Self::Hardware { .. })
     }
 }
 
@@ -121,6 +181,12 @@ impl fmt::Display for Fault {
             Self::CniHeld => f.write_str("cni-held"),
             Self::AccessEntryRemoved => f.write_str("access-entry-removed"),
             Self::ApiUnreachable => f.write_str("api-unreachable"),
+            Self::Hardware { gpu: Some(gpu), patch } => write!(f, "gpu-set={gpu}:{patch}"),
+            Self::Hardware { gpu: None, patch } => write!(f, "driver-set={patch}"),
+            Self::Local(local) => local.fmt(f),
+            Self::Imds(trouble) => trouble.fmt(f),
+            Self::CredentialsDenied => f.write_str("credentials-denied"),
+            Self::AwsDenied { service, operation } => write!(f, "aws-denied={service}:{operation}"),
         }
     }
 }
@@ -129,15 +195,46 @@ impl FromStr for Fault {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        Ok(match text {
-            "driver-library-missing" => Self::DriverLibraryMissing,
-            "agent-corrupt" => Self::AgentCorrupt,
-            "cni-held" => Self::CniHeld,
-            "access-entry-removed" => Self::AccessEntryRemoved,
-            "api-unreachable" => Self::ApiUnreachable,
-            _ => Self::Driver(text.parse().map_err(|_| FaultError::Unknown(text.to_owned()))?),
-        })
+        let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
+        let unknown = || FaultError::Unknown(text.to_owned());
+        let plain = match (name, value) {
+            ("driver-library-missing", None) => Some(Self::DriverLibraryMissing),
+            ("agent-corrupt", None) => Some(Self::AgentCorrupt),
+            ("cni-held", None) => Some(Self::CniHeld),
+            ("access-entry-removed", None) => Some(Self::AccessEntryRemoved),
+            ("api-unreachable", None) => Some(Self::ApiUnreachable),
+            ("credentials-denied", None) => Some(Self::CredentialsDenied),
+            ("aws-denied", Some(value)) => {
+                let (service, operation) = value.split_once(':').ok_or_else(unknown)?;
+                let (service, operation) = (service.to_owned(), operation.to_owned());
+                Some(Self::AwsDenied { service, operation })
+            }
+            ("gpu-set", Some(value)) => {
+                let (gpu, patch) = value.split_once(':').ok_or_else(unknown)?;
+                let gpu = gpu.parse().map_err(|_| unknown())?;
+                Some(Self::Hardware { gpu: Some(gpu), patch: patch_of(patch).ok_or_else(unknown)? })
+            }
+            ("driver-set", Some(value)) => {
+                Some(Self::Hardware { gpu: None, patch: patch_of(value).ok_or_else(unknown)? })
+            }
+            _ => None,
+        };
+        plain
+            .or_else(|| Local::parse(name, value).map(Self::Local))
+            .or_else(|| Trouble::parse(name, value).map(Self::Imds))
+            .or_else(|| text.parse().ok().map(Self::Driver))
+            .ok_or_else(unknown)
     }
+}
+
+fn patch_of(text: &str) -> Option<serde_json::Value> {
+    serde_json::from_str(text).ok().filter(serde_json::Value::is_object)
+}
+
+/// Whether this names a fault that can be laid on everything at once.
+#[must_use]
+pub fn is_for_all(text: &str) -> bool {
+    text.parse::<Fault>().is_ok_and(|fault| fault.fits_all())
 }
 
 /// What a fault is laid on.
@@ -192,15 +289,35 @@ pub struct Entry {
 mod tests {
     use super::*;
 
+    /// What stands for a value in [`EXPLAINED`], and one that may.
+    const PLACES: [(&str, &str); 11] = [
+        ("FIELD:VALUE", "instanceType:p9.metal"),
+        ("=NAME", "=region"),
+        ("=N", "=3"),
+        ("JSON", r#"{"a":1}"#),
+        ("FILE", "/usr/bin/nodeadm"),
+        ("TEXT", "a: b"),
+        ("PHASE", "config"),
+        ("UNIT", "containerd"),
+        ("MS", "500"),
+        ("CODE", "503"),
+        ("SERVICE:OPERATION", "ec2:DescribeSubnets"),
+    ];
+
     #[test]
     fn every_fault_is_explained_and_every_explanation_is_a_fault() {
         for (syntax, text) in EXPLAINED {
-            let name = syntax.replace("[=N]", "").replace("=N", "=3");
+            let mut name = syntax.replace("[=N]", "");
+            for (place, value) in PLACES {
+                name = name.replace(place, value);
+            }
             assert_eq!(name.parse::<Fault>().unwrap().to_string(), name);
             assert!(text.len() > 20);
         }
         assert_eq!("gpu-missing=6".parse::<Fault>().unwrap().to_string(), "gpu-missing=6");
-        for bad in ["gpu-lost", "gpu-missing=x", "", "clear", "driver"] {
+        for bad in
+            ["gpu-lost", "gpu-missing=x", "", "clear", "driver", "missing=usr/x", "gpu-set=0:[]"]
+        {
             assert_eq!(bad.parse::<Fault>(), Err(FaultError::Unknown(bad.into())), "{bad}");
         }
     }

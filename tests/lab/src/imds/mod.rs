@@ -4,6 +4,7 @@
 //! credentials, which the lab gets from `sts:AssumeRole` and renews.
 
 mod tree;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,15 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::aws::{Credentials, Emulator, Instance};
 pub use tree::Node;
-
-/// What goes wrong with a node's IMDS, for faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// Every answer comes late.
-    Slow(Duration),
-    /// Every request is answered with this status.
-    Status(u16),
-}
+pub use trouble::Trouble;
 
 /// The role's credentials as IMDS serves them.
 #[derive(Clone, Debug)]
@@ -46,7 +39,7 @@ pub struct Imds {
     user_data: Option<Vec<u8>>,
     role: Mutex<Option<RoleCredentials>>,
     tokens: Mutex<HashMap<String, Instant>>,
-    trouble: Mutex<Option<Trouble>>,
+    troubles: Mutex<Vec<Trouble>>,
 }
 
 /// EC2 hands out credentials for about six hours and renews them well before they end.
@@ -65,7 +58,7 @@ impl Imds {
             user_data,
             role: Mutex::default(),
             tokens: Mutex::default(),
-            trouble: Mutex::default(),
+            troubles: Mutex::default(),
         })
     }
 
@@ -76,8 +69,8 @@ impl Imds {
     }
 
     /// Makes the service misbehave, or behave again.
-    pub fn set_trouble(&self, trouble: Option<Trouble>) {
-        *lock(&self.trouble) = trouble;
+    pub fn set_troubles(&self, troubles: Vec<Trouble>) {
+        *lock(&self.troubles) = troubles;
     }
 
     /// Serves on `listener`, and keeps the role's credentials fresh, until both tasks are aborted.
@@ -175,6 +168,23 @@ impl Imds {
         token.and_then(|t| tokens.get(t)).is_some_and(|expires| *expires > Instant::now())
     }
 
+    fn answer(&self, path: &str, request: &Request) -> Response {
+        if path == "/latest/api/token" {
+            return if request.method() == Method::PUT {
+                self.issue_token(request.headers())
+            } else {
+                StatusCode::METHOD_NOT_ALLOWED.into_response()
+            };
+        }
+        if request.method() != Method::GET {
+            return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        }
+        if !self.is_authorised(request.headers()) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        self.get(path)
+    }
+
     fn get(&self, path: &str) -> Response {
         let node = Node { instance: &self.instance };
         if path == "/latest/user-data" {
@@ -209,31 +219,18 @@ impl Drop for Tasks {
 }
 
 async fn handle(State(imds): State<Arc<Imds>>, request: Request) -> Response {
-    let trouble = *lock(&imds.trouble);
-    match trouble {
-        Some(Trouble::Slow(delay)) => tokio::time::sleep(delay).await,
-        Some(Trouble::Status(status)) => {
-            return StatusCode::from_u16(status)
-                .unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
-                .into_response();
+    let troubles = lock(&imds.troubles).clone();
+    let path = request.uri().path().to_owned();
+    for trouble in &troubles {
+        if let Some(answer) = trouble.before(&path).await {
+            return answer;
         }
-        None => {}
     }
-    let path = request.uri().path();
-    if path == "/latest/api/token" {
-        return if request.method() == Method::PUT {
-            imds.issue_token(request.headers())
-        } else {
-            StatusCode::METHOD_NOT_ALLOWED.into_response()
-        };
+    let mut answer = imds.answer(&path, &request);
+    for trouble in &troubles {
+        answer = trouble.after(&path, answer).await;
     }
-    if request.method() != Method::GET {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
-    }
-    if !imds.is_authorised(request.headers()) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    imds.get(path)
+    answer
 }
 
 fn plain(text: String) -> Response {

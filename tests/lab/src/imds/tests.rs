@@ -120,14 +120,40 @@ async fn credentials_are_served_once_there_are_some() {
 #[tokio::test]
 async fn trouble_and_back() {
     let served = Served::start().await;
-    served.imds.set_trouble(Some(Trouble::Status(503)));
+    served.imds.set_troubles(vec![Trouble::Status(503)]);
     assert_eq!(served.token("60").await.0, 503);
-    served.imds.set_trouble(Some(Trouble::Slow(Duration::from_millis(80))));
+    served.imds.set_troubles(vec![Trouble::Slow(Duration::from_millis(80))]);
     let began = Instant::now();
     assert_eq!(served.token("60").await.0, 200);
     assert!(began.elapsed() >= Duration::from_millis(80));
-    served.imds.set_trouble(None);
+    served.imds.set_troubles(vec![Trouble::NoToken]);
+    assert_eq!(served.token("60").await.0, 403);
+    served.imds.set_troubles(Vec::new());
     assert_eq!(served.token("60").await.0, 200);
+}
+
+#[tokio::test]
+async fn answers_that_lack_something_or_break_off() {
+    let served = Served::start().await;
+    let token = served.token("60").await.1;
+    let path = "/latest/dynamic/instance-identity/document";
+    let lacks = |what: &str| vec![Trouble::Lacks(what.to_owned())];
+    served.imds.set_troubles(lacks("region"));
+    let document: serde_json::Value =
+        serde_json::from_slice(&served.get(path, &token).await.1).unwrap();
+    assert_eq!((&document["region"], &document["instanceId"]), (&json!(null), &json!("i-0abc")));
+    served.imds.set_troubles(lacks("user-data"));
+    assert_eq!(served.get("/latest/user-data", &token).await.0, 404);
+    assert_eq!(served.get(path, &token).await.0, 200);
+
+    served.imds.set_troubles(vec![Trouble::Half]);
+    assert_eq!(served.token("60").await.0, 200, "tokens are whole");
+    let request = served.http.get(format!("{}{path}", served.url));
+    let answer = request.header("x-aws-ec2-metadata-token", &token).send().await.unwrap();
+    assert!(answer.bytes().await.is_err(), "the body was whole");
+    served.imds.set_troubles(vec![Trouble::Silent]);
+    let request = served.http.get(format!("{}{path}", served.url));
+    assert!(request.timeout(Duration::from_millis(200)).send().await.is_err());
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Surroundings {
     pub world: World,
     /// The stand-ins and the driver library.
     pub programs: Programs,
-    /// The tarball that the image has baked in, if any.
+    /// What the image has baked in of the agent, unpacked; none where it has nothing.
     pub baked: Option<PathBuf>,
     /// What machines stand on; without it nodes are processes.
     pub ground: Option<Arc<Ground>>,
@@ -171,8 +171,17 @@ impl Node {
         self.live().imds = Some(tasks);
         self.console
             .print("[    0.000000] Linux version 6.12.53-69.119.amzn2023.x86_64 (process node)");
-        let intake = self.take_user_data()?;
-        self.install(around, &intake.agent).await?;
+        self.end_cloud_init()?;
+        let agent = match self.take_user_data() {
+            Ok(intake) => intake.agent,
+            // cloud-init complains and goes on; an agent that the image brings starts all the same.
+            Err(error @ BootError::Intake(_)) if around.baked.is_some() => {
+                self.explain(&error);
+                AgentSource::Baked
+            }
+            Err(error) => return Err(error),
+        };
+        self.install(around, &agent).await?;
         for service in services::of_agent(&self.root, self.address) {
             let kept = services::keep(self.root.clone(), service, self.console.clone());
             let mut live = self.live();
@@ -211,8 +220,16 @@ impl Node {
         for file in &intake.files {
             write_atomically(&self.root.join(&file.path), &file.content, file.mode)?;
         }
+        Ok(intake)
+    }
+
+    /// cloud-init is done, unless a fault holds one of its stages.
+    fn end_cloud_init(&self) -> Result<(), BootError> {
         let store = Store::of(&self.root);
         for name in ["cloud-init.service", "cloud-config.service", "cloud-final.service"] {
+            if store.trouble(name).is_some() {
+                continue;
+            }
             if let Some(unit) = units::find(&self.root, name) {
                 let now = store.now();
                 store.update(unit, |state| {
@@ -222,7 +239,7 @@ impl Node {
         }
         let result = br#"{"v1":{"datasource":"DataSourceEc2Local","errors":[]}}"#;
         write_atomically(&self.root.join("run/cloud-init/result.json"), result, 0o644)?;
-        Ok(intake)
+        Ok(())
     }
 
     async fn install(&self, around: &Surroundings, agent: &AgentSource) -> Result<(), BootError> {
@@ -237,11 +254,10 @@ impl Node {
                     install::install(&self.root, wanted, &around.emulator, credentials.as_ref());
                 Ok(fetched.await?)
             }
-            (AgentSource::Baked, Some(tarball)) => {
-                let content = std::fs::read(tarball)?;
-                Ok(install::unpack(&self.root, &content, &tarball.to_string_lossy())?)
+            (AgentSource::Baked | AgentSource::None, Some(baked)) => {
+                Ok(crate::directory::link_tree(baked, &self.root)?)
             }
-            (AgentSource::Baked | AgentSource::None, _) => Err(BootError::NoAgent),
+            (AgentSource::Baked | AgentSource::None, None) => Err(BootError::NoAgent),
         }
     }
 
@@ -260,7 +276,7 @@ impl Node {
     /// Lays faults on the node, on top of those it has.
     pub(super) async fn lay(&self, around: &Surroundings, faults: Vec<Fault>) {
         for fault in faults {
-            if let Err(error) = self.add_fault(around, fault).await {
+            if let Err(error) = self.add_fault(around, fault.clone()).await {
                 let id = &self.instance.instance_id;
                 tracing::warn!(instance = %id, %fault, %error, "remembered fault not laid");
             }
@@ -287,14 +303,17 @@ impl Node {
         if self.live().faults.contains(&fault) {
             return Ok(());
         }
-        let undo = around.world.lay(fault, Some(&self.instance)).await?;
+        let undo = around.world.lay(&fault, Some(&self.instance)).await?;
+        if let Fault::Local(local) = &fault {
+            local.lay(&self.root).map_err(|error| self.unchanged(&error))?;
+        }
         let faults = {
             let mut live = self.live();
-            live.faults.push(fault);
+            live.faults.push(fault.clone());
             live.undo.extend(undo.map(|undo| (fault, undo)));
             live.faults.clone()
         };
-        self.set_files(&faults)
+        self.set_hardware(&faults)
     }
 
     /// Lifts all of the node's faults.
@@ -305,23 +324,37 @@ impl Node {
         &self,
         around: &Surroundings,
     ) -> Result<(), crate::faults::FaultError> {
-        let undo = {
+        let (faults, undo) = {
             let mut live = self.live();
-            live.faults.clear();
-            std::mem::take(&mut live.undo)
+            (std::mem::take(&mut live.faults), std::mem::take(&mut live.undo))
         };
-        let files = self.set_files(&[]);
+        let mut outcome = self.set_hardware(&[]);
+        for fault in faults.iter().rev() {
+            if let Fault::Local(local) = fault {
+                outcome = outcome.and(local.lift(&self.root).map_err(|e| self.unchanged(&e)));
+            }
+        }
         for (_, undo) in undo {
             around.world.take_back(undo).await?;
         }
-        files
+        outcome
     }
 
-    fn set_files(&self, faults: &[Fault]) -> Result<(), crate::faults::FaultError> {
-        self.hardware.set(faults).map_err(|error| crate::faults::FaultError::World {
+    /// Makes hardware and metadata service what these faults make of them.
+    fn set_hardware(&self, faults: &[Fault]) -> Result<(), crate::faults::FaultError> {
+        let troubles = faults.iter().filter_map(|fault| match fault {
+            Fault::Imds(trouble) => Some(trouble.clone()),
+            _ => None,
+        });
+        self.imds.set_troubles(troubles.collect());
+        self.hardware.set(faults).map_err(|error| self.unchanged(&error))
+    }
+
+    fn unchanged(&self, error: &std::io::Error) -> crate::faults::FaultError {
+        crate::faults::FaultError::World {
             what: format!("change the files of {}", self.instance.instance_id),
             why: error.to_string(),
-        })
+        }
     }
 
     /// Ends everything that runs for the node and removes it; its console stays readable, as

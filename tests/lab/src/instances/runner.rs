@@ -240,12 +240,12 @@ impl Runner {
         }
         let Some(node) = self.find(&target) else {
             let mut known = self.known();
-            if !known.remembered.contains(&(target.clone(), fault)) {
-                known.remembered.push((target.clone(), fault));
+            if !known.remembered.contains(&(target.clone(), fault.clone())) {
+                known.remembered.push((target.clone(), fault.clone()));
             }
             return Ok(format!("{target}: {fault} is remembered until this node boots"));
         };
-        node.add_fault(&self.around, fault).await?;
+        node.add_fault(&self.around, fault.clone()).await?;
         Ok(format!("{target} ({}): {fault}", node.instance.instance_id))
     }
 
@@ -254,9 +254,9 @@ impl Runner {
             return Err(FaultError::NeedsNode(fault.to_string()));
         }
         if !self.known().everywhere.iter().any(|(known, _)| *known == fault)
-            && let Some(undo) = self.around.world.lay(fault, None).await?
+            && let Some(undo) = self.around.world.lay(&fault, None).await?
         {
-            self.known().everywhere.push((fault, undo));
+            self.known().everywhere.push((fault.clone(), undo));
         }
         Ok(format!("all: {fault}"))
     }

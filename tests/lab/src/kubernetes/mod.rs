@@ -14,6 +14,7 @@ mod authn;
 mod authority;
 mod cloud;
 pub mod kubelet_standin;
+mod operator;
 pub mod real;
 pub mod standin;
 mod token;
@@ -21,6 +22,7 @@ mod view;
 mod world;
 
 pub use authority::WriteError;
+pub use operator::Operator;
 pub use view::NodeView;
 pub use world::WorldError;
 

@@ -21,6 +21,7 @@ use crate::directory::{DirectoryError, LabDirectory, link_or_copy, write_atomica
 use crate::faults::effects::World;
 use crate::gear::{KubernetesGear, NodesGear};
 use crate::instances::image::Programs;
+use crate::instances::install;
 use crate::instances::loopback::{Addresses, AddressesExhausted};
 use crate::instances::node::Surroundings;
 use crate::instances::runner::{Runner, Watching};
@@ -54,6 +55,9 @@ pub enum SupervisorError {
     /// Machine nodes.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// The agent that the images have baked in.
+    #[error(transparent)]
+    Baked(#[from] install::InstallError),
     /// The operating system.
     #[error("could not {0}")]
     System(&'static str, #[source] std::io::Error),
@@ -165,6 +169,7 @@ struct Lab {
 impl Lab {
     async fn start(directory: &LabDirectory, record: &mut Record) -> Result<Self, SupervisorError> {
         let programs = install_programs(directory, &record.options)?;
+        let baked = bake(directory, &record.options)?;
         let (addresses, claim) = Addresses::claim().await?;
         let claimed = claim.local_addr().map_err(|e| SupervisorError::System("listen", e))?;
         let mut ground = match record.options.nodes {
@@ -186,7 +191,7 @@ impl Lab {
             world: World { emulator: emulator.clone(), plane: plane.clone() },
             emulator,
             programs,
-            baked: record.options.baked_agent.clone(),
+            baked,
             ground: ground.clone(),
         };
         let runner = Runner::new(around, addresses);
@@ -282,6 +287,18 @@ fn install_programs(
         None => None,
     };
     Ok(Programs { lab, nvml })
+}
+
+/// Unpacks the agent that the images have baked in, once for all nodes.
+fn bake(directory: &LabDirectory, options: &Options) -> Result<Option<PathBuf>, SupervisorError> {
+    let Some(tarball) = &options.baked_agent else { return Ok(None) };
+    let content = std::fs::read(tarball)
+        .map_err(|e| SupervisorError::System("read the agent's tarball", e))?;
+    let image = directory.image();
+    std::fs::create_dir_all(&image)
+        .map_err(|e| SupervisorError::System("make the image's directory", e))?;
+    install::unpack(&image, &content, &tarball.to_string_lossy())?;
+    Ok(Some(image))
 }
 
 /// Orphans of the nodes become the supervisor's children; those that have ended are waited for.

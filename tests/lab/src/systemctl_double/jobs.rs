@@ -24,7 +24,8 @@ pub(super) async fn start(store: &Store, unit: Unit, no_block: bool) -> Answer {
     match begin(store, unit) {
         Ok(Begun::Already) => Answer::default(),
         Ok(Begun::Refused(message)) => Answer::failed(message, 1),
-        Ok(Begun::Job) if no_block => Answer::default(),
+        Ok(Begun::Job | Begun::Never) if no_block => Answer::default(),
+        Ok(Begun::Never) => std::future::pending().await,
         Ok(Begun::Job) => finish(store, unit).await,
         Err(error) => io_failed(unit, &error),
     }
@@ -35,6 +36,8 @@ enum Begun {
     Already,
     /// A keeper is at it.
     Job,
+    /// A fault holds the unit: its job does not end.
+    Never,
     /// Not possible, and why.
     Refused(String),
 }
@@ -61,12 +64,17 @@ fn begin(store: &Store, unit: Unit) -> io::Result<Begun> {
             let (now, held) = (store.now(), state.assertion_held);
             *state = state.starting(now);
             state.assertion_held = held;
-            match unit.kind {
-                Kind::StateOnly => *state = state.running(None, now),
-                Kind::BootOneshot => {
+            match (unit.kind, store.trouble(name).as_deref()) {
+                (Kind::StateOnly | Kind::BootOneshot, Some("hangs")) => return Ok(Begun::Never),
+                (Kind::StateOnly | Kind::BootOneshot, Some(_)) => {
+                    *state = state.ended(super::state::Exit::Status(1), false, now);
+                    return Ok(Begun::Refused(failed_job(unit, "exit-code").stderr));
+                }
+                (Kind::StateOnly, None) => *state = state.running(None, now),
+                (Kind::BootOneshot, None) => {
                     *state = state.ended(super::state::Exit::Status(0), true, now);
                 }
-                Kind::Nodeadm { .. } | Kind::Kubelet | Kind::OfRunner => {
+                (Kind::Nodeadm { .. } | Kind::Kubelet | Kind::OfRunner, _) => {
                     keeper::spawn(store, unit, &state.invocation)?;
                     return Ok(Begun::Job);
                 }

@@ -190,6 +190,30 @@ impl Store {
         self.directory().join(format!("{}.keeper", unit.name))
     }
 
+    /// What a fault makes of every start of a unit: `fails` or `hangs`.
+    #[must_use]
+    pub fn trouble(&self, unit: &str) -> Option<String> {
+        fs::read_to_string(self.trouble_file(unit)).ok()
+    }
+
+    /// Lays a fault on a unit, or takes it off.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written or removed.
+    pub fn set_trouble(&self, unit: &str, trouble: Option<&str>) -> io::Result<()> {
+        let path = self.trouble_file(unit);
+        match trouble {
+            Some(trouble) => {
+                write_atomically(&path, trouble.as_bytes(), 0o644).map_err(io::Error::other)
+            }
+            None => crate::directory::ignore_missing(fs::remove_file(path)),
+        }
+    }
+
+    fn trouble_file(&self, unit: &str) -> PathBuf {
+        self.directory().join(format!("{unit}.trouble"))
+    }
+
     /// Whether somebody keeps the unit, and so records its end.
     #[must_use]
     pub fn keeper_is_alive(&self, unit: Unit) -> bool {

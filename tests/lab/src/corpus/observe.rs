@@ -1,0 +1,101 @@
+//! Reads what a case's node has said, on every channel. The channels that cost a call are read only
+//! when somebody waits for them.
+
+use std::path::PathBuf;
+
+use contract::ConsoleLine;
+use contract::names::{
+    CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY, REPORT_PATH, TAG_JOIN, UNIT_JOIN,
+};
+
+use super::case::{Case, Channel};
+use super::judge::Heard;
+use super::stage::Stage;
+use crate::systemctl_double::state::Store;
+
+/// One case's node.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// The stage.
+    pub stage: &'a Stage,
+    /// The case.
+    pub case: &'a Case,
+    /// Its instance.
+    pub instance: String,
+}
+
+impl Node<'_> {
+    /// Its files.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.stage.directory.node_root(&self.instance)
+    }
+
+    /// What lies on this machine: console, report, journal.
+    #[must_use]
+    pub fn near(&self) -> Heard {
+        let root = self.root();
+        let text = |path: PathBuf| {
+            String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+        };
+        let console = text(root.join("dev/console"));
+        let report = std::fs::read(root.join(REPORT_PATH.trim_start_matches('/'))).ok();
+        let journal = text(Store::of(&root).log(UNIT_JOIN));
+        Heard {
+            console: console.lines().filter_map(ConsoleLine::last_in).collect(),
+            report: report.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            journal: journal.lines().filter_map(journal_reason).collect(),
+            ..Heard::default()
+        }
+    }
+
+    /// The same, and what AWS and Kubernetes have of it.
+    pub async fn all(&self, near: Heard) -> Heard {
+        let wanted = self.case.heard();
+        let wants = |channel| wanted.contains(&channel);
+        let is_healthy = self.case.reason.is_none();
+        let parameter = if wants(Channel::Ssm) || is_healthy {
+            self.stage.parameter(self.case, &self.instance).await
+        } else {
+            None
+        };
+        let tag = if wants(Channel::Tag) {
+            let instance = self.stage.instance(&self.instance).await;
+            instance.and_then(|instance| instance.tags.get(TAG_JOIN).cloned())
+        } else {
+            None
+        };
+        let name = near.report.as_ref().map(|report| report.instance.name.clone());
+        let condition = match name.filter(|_| wants(Channel::Condition)) {
+            Some(name) => self.condition(&name).await,
+            None => None,
+        };
+        Heard { parameter, tag, condition, ..near }
+    }
+
+    async fn condition(&self, name: &str) -> Option<String> {
+        let node = self.stage.node(name).await?;
+        let conditions = node["status"]["conditions"].as_array()?;
+        let ours = [CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY];
+        let ours = conditions.iter().find(|c| ours.iter().any(|name| c["type"] == *name))?;
+        Some(format!("{} {}", ours["reason"], ours["message"]))
+    }
+}
+
+/// The cause that a line of the join's log names, in the log's text form.
+fn journal_reason(line: &str) -> Option<String> {
+    let rest = line.split_once("rollcall_reason=\"")?.1;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_names_the_cause_in_a_field() {
+        let line = "2026-11-20T20:00:00Z ERROR agent::pipeline::recorder: join failed rollcall_reason=\"GpuLost\" rollcall_phase=\"drivers\"";
+        assert_eq!(journal_reason(line).as_deref(), Some("GpuLost"));
+        assert_eq!(journal_reason("reason=\"GpuLost\""), None);
+    }
+}
