@@ -99,6 +99,11 @@ macro_rules! reasons {
 }
 
 reasons! {
+    NetworkNotConfigured { of(Identify), Hard,
+        "No network interface of the node has an address and a route.",
+        "read the console: aws ec2 get-console-output --instance-id {instance} --latest; on the node: networkctl status, journalctl -b -u systemd-networkd -u nodeadm-boot-hook",
+        explains: [ImdsUnreachable],
+    }
     ImdsUnreachable { of(Identify), Hard,
         "The instance metadata service does not answer.",
         "check the instance's metadata options: aws ec2 describe-instances --instance-ids {instance} --query 'Reservations[].Instances[].MetadataOptions'",
@@ -137,6 +142,11 @@ reasons! {
         "The NodeConfig has a field that nodeadm drops without a word.",
         "correct the field's name: the nearest known one is in the summary",
     }
+    ClusterFactsStale { of(Configure), Hard,
+        "The NodeConfig names an endpoint or a CA that the cluster does not have: it was made for an earlier cluster of this name.",
+        "aws eks describe-cluster --name {cluster} --query 'cluster.[endpoint,certificateAuthority]'; control up renews the launch template, then replace the instance",
+        explains: [ApiServerDnsFailed, ApiServerUnreachable, ApiServerTlsUntrusted, ApiServerUnauthorized],
+    }
     CloudInitStuck { of(Configure), Hard,
         "cloud-init's last stage does not end, and the node must not register before it has.",
         "on the node: systemctl list-jobs; cloud-init status --long; a user script hangs",
@@ -147,15 +157,47 @@ reasons! {
         "on the node: chronyc makestep, then chronyc tracking",
         explains: [CredentialsDenied, ApiServerTlsUntrusted, ApiServerUnauthorized],
     }
+    WrongImage { of(Preflight), Hard,
+        "The image is not an EKS AL2023 one, and has no nodeadm.",
+        "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        explains: [
+            NodeadmMissing, KubeletMissing, KubeletCredentialPluginMissing, ContainerRuntimeMissing,
+            CniPluginsMissing, ContainerToolkitMissing, DriverNotLoaded,
+        ],
+    }
+    DiskFull { of(Preflight), Hard,
+        "A file system that nodeadm, containerd or kubelet writes to is full.",
+        "on the node: df -h; df -i; then free space, or give the launch template a larger root volume",
+        explains: [NodeadmConfigFailed, NodeadmRunFailed, ContainerdNotActive, KubeletCrashLoop],
+    }
     NodeadmMissing { of(Preflight), Hard,
         "There is no /usr/bin/nodeadm: this is not an EKS AL2023 image.",
         "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        explains: [NodeadmConfigFailed, NodeadmRunFailed],
+    }
+    NodeadmNotExecutable { of(Preflight), Hard,
+        "There is an /usr/bin/nodeadm, and it cannot be executed.",
+        "on the node: ls -lZ /usr/bin/nodeadm; findmnt -T /usr/bin; ausearch -m avc -ts boot; a hardening script took its mode, its label or its mount's exec option",
         explains: [NodeadmConfigFailed, NodeadmRunFailed],
     }
     KubeletMissing { of(Preflight), Hard,
         "There is no /usr/bin/kubelet: this is not an EKS AL2023 image.",
         "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
         explains: [NodeadmConfigFailed, NodeadmRunFailed],
+    }
+    KubeletCredentialPluginMissing { of(Preflight), Hard,
+        "A program with which kubelet gets credentials, for the API server or for images, is not there.",
+        "on the node: ls -l /usr/bin/aws /etc/eks/image-credential-provider; use an EKS AL2023 image",
+        explains: [NodeadmConfigFailed, KubeletCrashLoop, KubeletUnauthorized],
+    }
+    ContainerRuntimeMissing { of(Preflight), Hard,
+        "containerd or runc is not on the node.",
+        "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        explains: [NodeadmConfigFailed, NodeadmRunFailed, ContainerRuntimeMisconfigured, ContainerdNotActive],
+    }
+    KubeletVersionSkew { of(Preflight), Soft,
+        "kubelet is newer than the API server, or more than three minor versions older.",
+        "control plan shows the cluster's version; roll the pool to an image of that version",
     }
     CredentialsMissing { of(Preflight), Hard,
         "The instance has no role credentials.",
@@ -166,6 +208,14 @@ reasons! {
         "AWS refuses the instance's role credentials.",
         "aws iam get-role --role-name <node role>: does it exist, and does ec2.amazonaws.com stand in its trust policy?",
         explains: [ApiServerUnauthorized],
+    }
+    ProxyMisconfigured { of(Preflight), Hard,
+        "The proxy that the NodeConfig names does not resolve, does not answer, or refuses to connect.",
+        "correct spec.instance.environment.default in the NodeConfig: HTTPS_PROXY, and in NO_PROXY what needs no proxy (169.254.169.254, the VPC's range, .eks.amazonaws.com)",
+        explains: [
+            ApiServerDnsFailed, ApiServerUnreachable, Ec2ApiUnreachable, EcrUnreachable, StsUnreachable,
+            NodeadmTimedOut,
+        ],
     }
     ApiServerDnsFailed { of(Preflight), Hard,
         "The name of the cluster's API server does not resolve.",
@@ -186,6 +236,15 @@ reasons! {
         "The API server does not know this node's role, or knows it under another name.",
         "aws eks create-access-entry --cluster-name {cluster} --type EC2_LINUX --principal-arn <node role>; control up does it",
         explains: [NodeNotRegistered],
+    }
+    Ec2ApiUnreachable { of(Preflight), Hard,
+        "The EC2 API does not answer the node, and nodeadm has to ask it for the node's name.",
+        "add a VPC endpoint for com.amazonaws.<region>.ec2, or a NAT route; or set featureGates.InstanceIdNodeName in the NodeConfig, which needs no EC2",
+        explains: [NodeadmConfigFailed, NodeadmTimedOut],
+    }
+    EcrUnreachable { of(Preflight), Soft,
+        "The regional ECR API does not answer the node: only images that are on it already can run.",
+        "add VPC endpoints for com.amazonaws.<region>.ecr.api, .ecr.dkr and .s3, or a NAT route",
     }
     StsUnreachable { of(Preflight), Soft,
         "The regional STS endpoint does not answer the node.",
@@ -217,6 +276,24 @@ reasons! {
         "on the node: journalctl -b -u nvidia-setup -u nvidia-kmod-load; use an EKS AL2023 NVIDIA image",
         node: "DCGMError",
         explains: [GpuCountShort, DriverLibraryMissing],
+    }
+    DriverUnitFailed { of(Drivers), Hard,
+        "The unit that loads the NVIDIA driver has failed for good.",
+        "on the node: systemctl status nvidia-setup nvidia-kmod-load; journalctl -b -u nvidia-setup -u nvidia-kmod-load; reboot, or roll the pool to a good image",
+        node: "DCGMError",
+        explains: [DriverNotLoaded, GpuCountShort, DriverLibraryMissing],
+    }
+    DriverKernelMismatch { of(Drivers), Hard,
+        "The NVIDIA kernel module was built for other kernels than the one that runs.",
+        "boot the kernel that the image was built with, or roll the pool to an image whose driver fits: a kernel update without a driver does this",
+        node: "DCGMError",
+        explains: [DriverUnitFailed, DriverNotLoaded, GpuCountShort, DriverLibraryMissing],
+    }
+    DriverTooOld { of(Drivers), Hard,
+        "The NVIDIA driver is older than these GPUs: it does not know them.",
+        "roll the pool to an EKS AL2023 NVIDIA image with a driver of the named branch or newer",
+        node: "DCGMError",
+        explains: [DriverInitFailed, DriverUnitFailed, DriverNotLoaded, GpuCountShort],
     }
     DriverLibraryMissing { of(Drivers), Hard,
         "libnvidia-ml.so.1 cannot be loaded.",
@@ -256,6 +333,16 @@ reasons! {
         explains: [GpuCountShort],
     }
 
+    ContainerToolkitMissing { of(Drivers), Hard,
+        "The NVIDIA container runtime is not on the node: containers, the device plugin's too, get no GPUs.",
+        "use an EKS AL2023 NVIDIA image, or install nvidia-container-toolkit before nodeadm runs",
+        explains: [ContainerRuntimeMisconfigured, DevicePluginAbsent],
+    }
+    CdiStale { of(Drivers), Soft,
+        "The node's CDI specification names files that are not there: it was made for another driver.",
+        "on the node: systemctl restart nvidia-cdi-refresh, or nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml",
+    }
+
     NodeadmConfigFailed { of(Bootstrap), Hard,
         "nodeadm's config phase ended with an error.",
         "on the node: journalctl -b -u rollcall-nodeadm@config",
@@ -264,11 +351,20 @@ reasons! {
         "nodeadm did not end in time.",
         "on the node: journalctl -b -u rollcall-nodeadm@config -u rollcall-nodeadm@run; an unreachable EC2 API holds it for ten minutes",
     }
+    ContainerRuntimeMisconfigured { of(Bootstrap), Hard,
+        "containerd's configuration cannot work: it is not readable, or its runtime is not there, or none of its runtimes gives containers GPUs.",
+        "compare /etc/containerd/config.toml with spec.containerd.config in the NodeConfig; containerd config dump checks it",
+        explains: [ContainerdNotActive, CniNotReady, DevicePluginAbsent],
+    }
 
     CniPluginsMissing { of(Cni), Hard,
         "The CNI's base plugins are not in /opt/cni/bin.",
         "use an EKS AL2023 image, or install containernetworking-plugins into /opt/cni/bin",
         explains: [CniNotReady],
+    }
+    CniConfigStale { of(Cni), Soft,
+        "The VPC CNI's configuration of an earlier boot lies in /etc/cni/net.d and cannot be moved aside: the node will call itself Ready before its network is.",
+        "on the node: lsattr /etc/cni/net.d; findmnt -T /etc/cni/net.d; then remove 10-aws.conflist",
     }
     CniAddonAbsent { of(Cni), Hard,
         "The cluster has no CNI: neither the vpc-cni add-on nor an aws-node DaemonSet.",
@@ -280,7 +376,40 @@ reasons! {
         "on the node: ls -l /etc/cni/net.d; then the log of what installs the CNI",
         explains: [CniNotReady],
     }
+    CniAddonDegraded { of(Cni), Soft,
+        "EKS calls the vpc-cni add-on unhealthy; some nodes may get no network.",
+        "aws eks describe-addon --cluster-name {cluster} --addon-name vpc-cni --query addon.health",
+    }
+    SubnetAddressesExhausted { of(Cni), Soft,
+        "The node's subnet has next to no free addresses: pods here will get none.",
+        "add a subnet or a secondary range to the VPC, or turn on prefix delegation; aws ec2 describe-subnets shows AvailableIpAddressCount",
+    }
 
+    DiskSetupFailed { of(Register), Hard,
+        "nodeadm could not set up the instance's local disks.",
+        "on the node: journalctl -b -u rollcall-nodeadm@run, lsblk, cat /proc/mdstat; or drop spec.instance.localStorage from the NodeConfig",
+        explains: [NodeadmRunFailed, ContainerdNotActive],
+    }
+    ContainerdNotActive { of(Register), Hard,
+        "containerd does not come up, and kubelet needs it.",
+        "on the node: systemctl status containerd; journalctl -b -u containerd",
+        explains: [NodeadmRunFailed, KubeletCrashLoop, NodeNotRegistered],
+    }
+    KubeletConfigRejected { of(Register), Hard,
+        "kubelet ends at once: it refuses its flags or its configuration.",
+        "correct spec.kubelet in the NodeConfig: the summary has kubelet's own words; on the node: journalctl -b -u kubelet",
+        explains: [KubeletCrashLoop, NodeadmRunFailed, NodeNotRegistered],
+    }
+    KubeletUnauthorized { of(Register), Hard,
+        "kubelet runs, and the API server refuses it.",
+        "aws eks describe-access-entry --cluster-name {cluster} --principal-arn <node role>: is it of type EC2_LINUX? control up puts it right",
+        explains: [NodeNotRegistered],
+    }
+    KubeletCrashLoop { of(Register), Hard,
+        "kubelet starts and ends, again and again.",
+        "on the node: journalctl -b -u kubelet; systemctl status kubelet",
+        explains: [NodeadmRunFailed, NodeNotRegistered],
+    }
     NodeadmRunFailed { of(Register), Hard,
         "nodeadm's run phase ended with an error.",
         "on the node: journalctl -b -u rollcall-nodeadm@run -u containerd -u kubelet",
@@ -301,6 +430,11 @@ reasons! {
         "kubectl -n kube-system get pods -l k8s-app=aws-node -o wide; kubectl -n kube-system logs ds/aws-node",
         explains: [NodeNotReady, GpuAllocatableShort, DevicePluginAbsent],
     }
+    IpamdUnhealthy { of(Ready), Hard,
+        "The VPC CNI's daemon runs on the node and does not work: pods get no addresses.",
+        "kubectl -n kube-system logs ds/aws-node; on the node: curl http://127.0.0.1:61679/v1/enis, tail /var/log/aws-routed-eni/ipamd.log",
+        explains: [CniNotReady, NodeNotReady],
+    }
     NodeNotReady { of(Ready), Hard,
         "The node is registered, and kubelet does not call it Ready.",
         "kubectl describe node; on the node: journalctl -b -u kubelet",
@@ -314,6 +448,10 @@ reasons! {
         "The node offers fewer GPUs than NVML sees.",
         "kubectl -n kube-system logs ds/nvidia-device-plugin-daemonset",
         node: "NvidiaDeviceCountMismatch",
+    }
+    GpuAdvertisedTwice { of(Ready), Soft,
+        "The GPUs are on offer twice, by a device plugin and by DRA: two pods can be given the same one.",
+        "keep one: kubectl -n kube-system delete daemonset nvidia-device-plugin-daemonset, or remove the DRA driver; then say which in the pool's devicePlugin",
     }
 
     DeadlineExceeded { AnyPhase, Hard,

@@ -6,7 +6,7 @@ use std::env;
 use contract::names::partition_suffix;
 
 /// The services that the agent calls or probes, as the SDK's standard variables name them.
-const SERVICES: [&str; 4] = ["EC2", "EKS", "SSM", "STS"];
+const SERVICES: [&str; 5] = ["EC2", "ECR", "EKS", "SSM", "STS"];
 
 /// What the SDK's standard variables say of endpoints.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,9 @@ pub mod console;
 pub mod exec;
 pub mod files;
 pub mod notify;
+pub mod program;
 mod root;
+pub mod space;
 pub mod systemd;
 
 pub use clock::Deadline;

@@ -123,6 +123,16 @@ impl Client {
             .map_err(|error| KubeError::Malformed(error.to_string()))
     }
 
+    /// The API server's version, `v1.34.4-eks-2`.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn version(&self, deadline: Deadline) -> Result<String, KubeError> {
+        let answer = self.call(Method::GET, "/version", None, deadline).await?;
+        let version = answer["gitVersion"].as_str();
+        version.map(str::to_owned).ok_or_else(|| KubeError::Malformed("no gitVersion".into()))
+    }
+
     /// A Node object; `None` when there is none of this name.
     ///
     /// # Errors

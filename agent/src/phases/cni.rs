@@ -84,9 +84,9 @@ async fn pod(kube: &kube::Client, eks: &Eks, deadline: Deadline) -> Installer {
         Err(error) => Presence::Unknown(ErrorChain(&error).to_string()),
     };
     let addon = match daemonset {
-        Presence::Absent => match eks.has_addon(&kube.cluster().name, ADDON, deadline).await {
-            Ok(true) => Presence::Present,
-            Ok(false) => Presence::Absent,
+        Presence::Absent => match eks.addon(&kube.cluster().name, ADDON, deadline).await {
+            Ok(Some(_)) => Presence::Present,
+            Ok(None) => Presence::Absent,
             Err(error) => Presence::Unknown(ErrorChain(&error).to_string()),
         },
         Presence::Present | Presence::Unknown(_) => Presence::Unknown("not asked".into()),

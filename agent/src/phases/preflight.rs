@@ -1,84 +1,48 @@
 //! Phase 3: can this host reach its cluster, and is it known there under the right name?
+//!
+//! By subject: [`host`] (image, programs, disks), [`api`] (the way to the API server), [`services`]
+//! (EC2, STS, ECR); [`probe`] looks, [`reach`] connects.
 
+pub mod api;
+pub mod host;
 mod probe;
+pub mod reach;
+pub mod services;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 
+use self::api::{ApiServer, Published};
+use self::host::Host;
+use self::services::Services;
 use crate::aws::credentials::CredentialsError;
-use crate::kube::{Identity, KubeError};
+use crate::kube::Identity;
 
-pub use probe::{Surroundings, gather};
+pub use api::NODE_PREFIX;
+pub use probe::{Directory, Surroundings, gather};
 
 /// The clock error from which signatures and certificates are refused.
 const SKEW_MAX: Duration = Duration::from_secs(300);
 
-/// How long a 401 may be the access entry on its way through EKS.
-const ENTRY_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What a node is called by the API server.
-pub const NODE_PREFIX: &str = "system:node:";
-
-/// The group without which a node may do nothing.
-const NODES_GROUP: &str = "system:nodes";
-
 /// What was found.
 #[derive(Debug)]
 pub struct Facts {
-    /// `/usr/bin/nodeadm`.
-    pub nodeadm: Binary,
-    /// `/usr/bin/kubelet`.
-    pub kubelet: Binary,
+    /// Image, programs, disks.
+    pub host: Host,
     /// Whether the role's credentials can be had.
     pub credentials: Result<(), CredentialsError>,
     /// The way to the API server, as far as it goes.
     pub api: ApiServer,
+    /// The API server's version, when it has said it: `v1.34.2-eks-113cf36`.
+    pub server_version: Option<String>,
+    /// What the NodeConfig says of the cluster and EKS does not.
+    pub stale: Option<Finding>,
     /// By how many seconds the node's clock is ahead: of the API server's, else of the metadata
     /// service's.
     pub clock_ahead: Option<i64>,
-    /// Why STS cannot be reached; soft.
-    pub sts: Result<(), String>,
-}
-
-/// A program that the join needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binary {
-    /// It is there and can be executed.
-    Usable,
-    /// There is a file that nobody may execute.
-    NotExecutable,
-    /// There is none.
-    Missing,
-}
-
-/// The way to the API server: each step needs the one before.
-#[derive(Debug)]
-pub enum ApiServer {
-    /// There was no time to look.
-    NotReached,
-    /// Its name does not resolve.
-    NoAddress {
-        /// The name.
-        host: String,
-        /// Why.
-        why: String,
-    },
-    /// No connection to any of its addresses.
-    NoConnection {
-        /// Host and port.
-        target: String,
-        /// Each address and what became of it.
-        tried: Vec<(IpAddr, String)>,
-    },
-    /// Connected: what it says of us.
-    Answers {
-        /// Host and port, or the proxy before them.
-        target: String,
-        /// Who we are to it, or why it does not say.
-        identity: Result<Identity, KubeError>,
-    },
+    /// AWS's other services.
+    pub services: Services,
 }
 
 impl Facts {
@@ -96,29 +60,23 @@ impl Facts {
 /// looked.
 #[must_use]
 pub fn verdict(facts: &Facts, elapsed: Duration) -> Verdict {
-    let mut findings = Vec::new();
-    let mut waiting = None;
-    findings.extend(binary_finding("nodeadm", facts.nodeadm, Reason::NodeadmMissing));
-    findings.extend(binary_finding("kubelet", facts.kubelet, Reason::KubeletMissing));
+    let mut findings = host::findings(&facts.host, facts.server_version.as_deref());
+    let mut waiting = Vec::new();
     findings.extend(clock_finding(facts.clock_ahead));
-    match &facts.credentials {
-        Ok(()) => match api_answer(&facts.api, elapsed) {
-            Answer::Fine => {}
-            Answer::Heals(finding) => waiting = Some(finding),
-            Answer::Fails(finding) => findings.push(finding),
-        },
-        Err(error) => match credentials_answer(error) {
-            Answer::Heals(finding) => waiting = Some(finding),
-            Answer::Fails(finding) => findings.push(finding),
-            Answer::Fine => {}
-        },
-    }
-    if let Err(why) = &facts.sts {
-        let summary = format!("STS: {why}");
-        findings.push(Finding::new(Reason::StsUnreachable, Phase::Preflight, summary));
+    findings.extend(facts.stale.clone());
+    findings.extend(services::soft(&facts.services));
+    waiting.extend(services::awaited(&facts.services));
+    let answer = match &facts.credentials {
+        Ok(()) => api::answer(&facts.api, elapsed),
+        Err(error) => credentials_answer(error),
+    };
+    match answer {
+        Answer::Fine => {}
+        Answer::Heals(finding) => waiting.push(finding),
+        Answer::Fails(finding) => findings.push(finding),
     }
     let verdict = Verdict::of(contract::verdict::rank(findings));
-    match waiting {
+    match contract::verdict::rank(waiting).into_iter().next() {
         Some(finding) if verdict.is_open() => Verdict::Wait(Box::new(finding)),
         _ => verdict,
     }
@@ -132,15 +90,6 @@ enum Answer {
 
 fn finding(reason: Reason, summary: impl Into<String>) -> Finding {
     Finding::new(reason, Phase::Preflight, summary)
-}
-
-fn binary_finding(name: &str, binary: Binary, reason: Reason) -> Option<Finding> {
-    let what = match binary {
-        Binary::Usable => return None,
-        Binary::NotExecutable => "is not executable",
-        Binary::Missing => "does not exist",
-    };
-    Some(finding(reason, format!("`/usr/bin/{name}` {what}")))
 }
 
 fn clock_finding(ahead: Option<i64>) -> Option<Finding> {
@@ -167,67 +116,12 @@ fn credentials_answer(error: &CredentialsError) -> Answer {
     }
 }
 
-fn api_answer(api: &ApiServer, elapsed: Duration) -> Answer {
-    match api {
-        ApiServer::NotReached => Answer::Heals(finding(
-            Reason::ApiServerUnreachable,
-            "the API server was not reached in time",
-        )),
-        ApiServer::NoAddress { host, why } => Answer::Heals(finding(
-            Reason::ApiServerDnsFailed,
-            format!("`{host}` does not resolve: {why}"),
-        )),
-        ApiServer::NoConnection { target, tried } => {
-            let nobody = format!("no connection to `{target}`");
-            let mut nobody = finding(Reason::ApiServerUnreachable, nobody);
-            for (address, why) in tried {
-                nobody = nobody.with_evidence(format!("TCP {address}: {why}"));
-            }
-            Answer::Heals(nobody)
-        }
-        ApiServer::Answers { target, identity: Err(error) } => refusal(target, error, elapsed),
-        ApiServer::Answers { identity: Ok(identity), .. } => identity_answer(identity),
-    }
-}
-
-fn refusal(target: &str, error: &KubeError, elapsed: Duration) -> Answer {
-    let text = format!("`{target}`: {}", ErrorChain(error));
-    match error {
-        KubeError::Tls(_) => Answer::Fails(finding(Reason::ApiServerTlsUntrusted, text)),
-        KubeError::Unauthorized(_) if elapsed < ENTRY_PATIENCE => {
-            Answer::Heals(finding(Reason::ApiServerUnauthorized, text))
-        }
-        KubeError::Unauthorized(_) => Answer::Fails(finding(Reason::ApiServerUnauthorized, text)),
-        KubeError::Dns(_) => Answer::Heals(finding(Reason::ApiServerDnsFailed, text)),
-        KubeError::Credentials(error) => credentials_answer(error),
-        // A server that refuses or lacks the review says nothing of whether it knows us.
-        KubeError::Forbidden(_) | KubeError::NotFound(_) | KubeError::Malformed(_) => Answer::Fine,
-        KubeError::Cluster { .. }
-        | KubeError::Token(_)
-        | KubeError::Tcp(_)
-        | KubeError::Timeout(_)
-        | KubeError::Status { .. }
-        | KubeError::Other(_) => Answer::Heals(finding(Reason::ApiServerUnreachable, text)),
-    }
-}
-
-fn identity_answer(identity: &Identity) -> Answer {
-    let Identity { username, groups } = identity;
-    let is_node = username.starts_with(NODE_PREFIX) && username.len() > NODE_PREFIX.len();
-    if is_node && groups.iter().any(|group| group == NODES_GROUP) {
-        return Answer::Fine;
-    }
-    let summary = format!(
-        "the API server knows this node's role as `{username}` and not as a node: the access \
-         entry is of another type"
-    );
-    let groups = format!("groups: {}", groups.join(", "));
-    Answer::Fails(finding(Reason::ApiServerUnauthorized, summary).with_evidence(groups))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::reach::Unreached;
     use super::*;
+    use crate::host::program::Program;
+    use crate::kube::KubeError;
 
     fn identity(username: &str, groups: &[&str]) -> ApiServer {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
@@ -240,13 +134,20 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
-            nodeadm: Binary::Usable,
-            kubelet: Binary::Usable,
+            host: host::tests::host(),
             credentials: Ok(()),
             api: identity("system:node:n1", &["system:bootstrappers", "system:nodes"]),
+            server_version: Some("v1.34.4".into()),
+            stale: None,
             clock_ahead: Some(0),
-            sts: Ok(()),
+            services: services::tests::services(),
         }
+    }
+
+    fn with(change: impl FnOnce(&mut Facts)) -> Facts {
+        let mut facts = facts();
+        change(&mut facts);
+        facts
     }
 
     fn after(seconds: u64, facts: &Facts) -> (&'static str, String) {
@@ -261,7 +162,7 @@ mod tests {
     #[test]
     fn a_node_that_is_known_passes() {
         assert_eq!(after(0, &facts()).0, "pass");
-        let no_sts = Facts { sts: Err("no connection".into()), ..facts() };
+        let no_sts = with(|facts| facts.services.sts = Err("no connection".into()));
         assert_eq!(after(0, &no_sts), ("degraded", "StsUnreachable".into()));
         let unread_clock = Facts { clock_ahead: None, ..facts() };
         assert_eq!(after(0, &unread_clock).0, "pass");
@@ -271,8 +172,8 @@ mod tests {
     fn what_cannot_heal_fails_at_once() {
         let missing = CredentialsError::Refused { role: "r".into(), code: "Nope".into() };
         for (facts, reason) in [
-            (Facts { nodeadm: Binary::Missing, ..facts() }, "NodeadmMissing"),
-            (Facts { kubelet: Binary::NotExecutable, ..facts() }, "KubeletMissing"),
+            (with(|facts| facts.host.nodeadm = Program::Missing), "NodeadmMissing"),
+            (with(|facts| facts.host.full = vec!["`/run` has 0 KiB left".into()]), "DiskFull"),
             (Facts { clock_ahead: Some(-301), ..facts() }, "ClockSkewed"),
             (Facts { credentials: Err(missing), ..facts() }, "CredentialsDenied"),
             (
@@ -290,11 +191,13 @@ mod tests {
 
     #[test]
     fn what_can_heal_is_waited_for() {
-        let no_address = ApiServer::NoAddress { host: "h".into(), why: "w".into() };
-        let no_connection = ApiServer::NoConnection { target: "h:443".into(), tried: vec![] };
+        let no_address = Unreached::NoAddress { host: "h".into(), why: "w".into() };
+        let no_connection = Unreached::NoConnection { target: "h:443".into(), tried: vec![] };
+        let no_proxy = Unreached::Proxy { proxy: "p:1".into(), what: "does not resolve".into() };
         for (api, reason) in [
-            (no_address, "ApiServerDnsFailed"),
-            (no_connection, "ApiServerUnreachable"),
+            (ApiServer::Unreached(no_address), "ApiServerDnsFailed"),
+            (ApiServer::Unreached(no_connection), "ApiServerUnreachable"),
+            (ApiServer::Unreached(no_proxy), "ProxyMisconfigured"),
             (ApiServer::NotReached, "ApiServerUnreachable"),
         ] {
             assert_eq!(after(80, &Facts { api, ..facts() }), ("wait", reason.into()));
@@ -325,5 +228,30 @@ mod tests {
         };
         assert_eq!(after(60, &both), ("fail", "ClockSkewed".into()));
         assert_eq!(after(0, &both), ("fail", "ClockSkewed".into()));
+    }
+
+    #[test]
+    fn ec2_is_waited_for_and_the_way_to_the_cluster_comes_first() {
+        let cut_off = || Some(Err(Unreached::NoConnection { target: "e".into(), tried: vec![] }));
+        let no_ec2 = with(|facts| facts.services.ec2 = cut_off());
+        assert_eq!(after(80, &no_ec2), ("wait", "Ec2ApiUnreachable".into()));
+        let by_proxy = with(|facts| {
+            facts.services.ec2 = cut_off();
+            facts.api =
+                ApiServer::Unreached(Unreached::Proxy { proxy: "p".into(), what: "w".into() });
+        });
+        assert_eq!(after(80, &by_proxy), ("wait", "ProxyMisconfigured".into()));
+    }
+
+    #[test]
+    fn stale_cluster_facts_explain_why_nobody_answers() {
+        let published = Published::NoCluster;
+        let stale = with(|facts| {
+            facts.stale = api::stale("prod", "https://x", b"", &published);
+            facts.api = answers(Err(KubeError::Unauthorized("Unauthorized".into())));
+        });
+        assert_eq!(after(0, &stale), ("fail", "ClusterFactsStale".into()));
+        let Verdict::Fail(found) = verdict(&stale, Duration::from_secs(60)) else { panic!() };
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 }

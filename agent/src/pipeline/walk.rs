@@ -275,12 +275,17 @@ impl<'a> Walk<'a> {
         let phase = Phase::Preflight;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
+        let eks = Eks(self.service("EKS", "eks", &known.document));
+        let eks = preflight::Directory::new(eks);
         let at = preflight::Surroundings {
             root: &self.node.root,
             imds: &self.node.imds,
             credentials: &self.node.credentials,
             endpoints: &self.node.endpoints,
             kube: &known.kube,
+            eks: &eks,
+            merged: &known.merged,
+            asks_ec2: !known.node_config.named_by_instance && !known.kubelet_runs,
         };
         let gather = async || preflight::gather(at, deadline).await;
         let judge =

@@ -2,6 +2,7 @@
 
 pub mod lint;
 pub mod merge;
+pub mod proxy;
 pub mod user_data;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use self::proxy::Proxies;
 use self::user_data::UserData;
 use crate::host::{Root, files};
 
@@ -230,30 +232,12 @@ impl NodeConfig {
         let gate = lint::at(merged, "spec.featureGates.InstanceIdNodeName");
         Ok(Self {
             cluster: text("spec.cluster.name").to_owned(),
-            proxy: proxy_for(merged, &endpoint),
+            proxy: Proxies::of_service(merged, "kubelet").to(&endpoint),
             endpoint,
             ca_pem,
             named_by_instance: gate.and_then(Value::as_bool).unwrap_or_default(),
         })
     }
-}
-
-/// The proxy that kubelet's environment names for the API server, unless it is excepted.
-fn proxy_for(merged: &Value, endpoint: &str) -> Option<String> {
-    let variable = |name: &str| {
-        ["kubelet", "default"].into_iter().find_map(|service| {
-            let environment = lint::at(merged, "spec.instance.environment")?.get(service)?;
-            let value = environment.get(name).or_else(|| environment.get(name.to_lowercase()))?;
-            value.as_str().map(str::to_owned)
-        })
-    };
-    let proxy = variable("HTTPS_PROXY").filter(|proxy| !proxy.is_empty())?;
-    let host = url::Url::parse(endpoint).ok()?.host_str()?.to_owned();
-    let is_excepted = variable("NO_PROXY").unwrap_or_default().split(',').any(|entry| {
-        let entry = entry.trim().trim_start_matches('*').trim_start_matches('.');
-        !entry.is_empty() && (host == entry || host.ends_with(&format!(".{entry}")))
-    });
-    (!is_excepted).then_some(proxy)
 }
 
 #[cfg(test)]

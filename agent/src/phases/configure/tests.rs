@@ -155,24 +155,6 @@ fn the_user_datas_agent_config_outranks_the_disks() {
 }
 
 #[test]
-fn a_proxy_counts_unless_the_api_server_is_excepted() {
-    let endpoint = "https://ABC.gr7.us-east-1.eks.amazonaws.com";
-    let merged = |no_proxy: &str| {
-        json!({"spec": {"instance": {"environment": {"default": {
-            "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": no_proxy}}}}})
-    };
-    for (no_proxy, expected) in [
-        ("", Some("http://proxy:3128")),
-        ("169.254.169.254,.internal", Some("http://proxy:3128")),
-        (".eks.amazonaws.com", None),
-        ("localhost, *.gr7.us-east-1.eks.amazonaws.com", None),
-        ("ws.com", Some("http://proxy:3128")),
-    ] {
-        assert_eq!(proxy_for(&merged(no_proxy), endpoint).as_deref(), expected, "{no_proxy}");
-    }
-}
-
-#[test]
 fn aliases_cannot_blow_up() {
     let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
     for (this, last) in ('b'..='j').zip('a'..='i') {

@@ -1,22 +1,40 @@
-//! Looks where [`super::Facts`] says: files, credentials, and the way to the API server.
+//! Looks where [`super::Facts`] says: the host, credentials, the way to the API server, services.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use contract::{ErrorChain, Finding};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
-use super::{ApiServer, Binary, Facts};
+use super::Facts;
+use super::api::{self, ApiServer, Published};
+use super::host::{self, ECR_PROVIDER};
+use super::reach::{self, Unreached};
+use super::services::Services;
+use crate::aws::credentials::CredentialsError;
+use crate::aws::eks::Eks;
 use crate::aws::{Endpoints, Imds, RoleCredentials};
-use crate::host::{Deadline, Root, files};
+use crate::host::{Deadline, Root};
 use crate::kube::{self, Cluster};
+use crate::phases::configure::lint;
+use crate::phases::configure::proxy::Proxies;
 
-/// How long one name may take to resolve, and one address to connect.
-const RESOLVE: Duration = Duration::from_secs(5);
-const CONNECT: Duration = Duration::from_secs(3);
+/// How long a service may take to be reached.
+const SERVICE: Duration = Duration::from_secs(3);
 
-/// How much longer than the API server STS is waited for: it is soft, and holds nobody up.
-const STS_EXTRA: Duration = Duration::from_millis(300);
+/// How much longer than what is hard the soft questions are waited for: they hold nobody up.
+const SOFT_EXTRA: Duration = Duration::from_millis(300);
+
+/// How long EKS may take to say where the cluster is, and how long its answer stands.
+const ASK: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What nodeadm's config phase leaves in `/run` when it is done: it asks EC2 no more in this boot.
+const NODEADM_CACHE: &str = "/run/eks/nodeadm/config.json";
+
+/// The variable with which nodeadm finds another image credential provider.
+const ECR_PROVIDER_VARIABLE: &str = "ECR_CREDENTIAL_PROVIDER_BIN_PATH";
 
 /// What the phase looks at.
 #[derive(Clone, Copy, Debug)]
@@ -31,117 +49,149 @@ pub struct Surroundings<'a> {
     pub endpoints: &'a Endpoints,
     /// Its cluster.
     pub kube: &'a kube::Client,
+    /// EKS, which may know the cluster better than the NodeConfig.
+    pub eks: &'a Directory,
+    /// The merged NodeConfig.
+    pub merged: &'a Value,
+    /// Whether nodeadm will ask EC2 for the node's name, unless it has its answer already.
+    pub asks_ec2: bool,
+}
+
+/// EKS's answer to where the cluster is, kept for a while: a phase looks several times a second.
+#[derive(Debug)]
+pub struct Directory {
+    eks: Eks,
+    held: tokio::sync::Mutex<Option<(Instant, Published)>>,
+}
+
+impl Directory {
+    /// A directory that has not been asked yet.
+    #[must_use]
+    pub fn new(eks: Eks) -> Self {
+        Self { eks, held: tokio::sync::Mutex::default() }
+    }
+
+    async fn cluster(&self, name: &str, deadline: Deadline) -> Published {
+        let mut held = self.held.lock().await;
+        if let Some((asked, published)) = held.as_ref()
+            && asked.elapsed() < ASK_AGAIN
+        {
+            return published.clone();
+        }
+        let asking = self.eks.cluster(name, deadline.at_most(ASK));
+        let published = match asking.await {
+            Ok(Some(address)) => {
+                Published::Cluster { endpoint: address.endpoint, ca_pem: address.ca_pem }
+            }
+            Ok(None) => Published::NoCluster,
+            Err(error) => {
+                tracing::debug!(error = %ErrorChain(&error), "where the cluster is stays unknown");
+                Published::Unknown
+            }
+        };
+        *held = Some((Instant::now(), published.clone()));
+        published
+    }
 }
 
 /// Looks at everything once, side by side.
 pub async fn gather(at: Surroundings<'_>, deadline: Deadline) -> Facts {
-    let way = async {
-        let credentials = at.credentials.get(deadline).await.map(|_| ());
-        let api = if credentials.is_ok() {
-            api_server(at.kube, deadline).await
-        } else {
-            ApiServer::NotReached
-        };
-        (credentials, api)
+    let region = &at.kube.cluster().region;
+    let kubelet = Proxies::of_service(at.merged, "kubelet");
+    let soft = |id, host| {
+        let url = at.endpoints.url(id, host, region);
+        let proxy = kubelet.to(&url);
+        tokio::spawn(
+            async move { service(&url, proxy.as_deref(), Deadline::within(SERVICE)).await },
+        )
     };
-    let sts = sts(at.endpoints.url("STS", "sts", &at.kube.cluster().region));
-    tokio::pin!(way, sts);
-    let ((credentials, api), sts) = tokio::select! {
-        way = &mut way => {
-            let late = || Err(format!("no connection within {STS_EXTRA:?} of the API server's"));
-            (way, timeout(STS_EXTRA, sts).await.unwrap_or_else(|_| late()))
-        }
-        sts = &mut sts => (way.await, sts),
-    };
+    let (sts, ecr) = (soft("STS", "sts"), soft("ECR", "api.ecr"));
+    let (way, ec2) = tokio::join!(way(at, deadline), ec2(at, deadline));
+    let extra = Deadline::within(SOFT_EXTRA);
+    let Way { credentials, api, server_version, stale } = way;
     Facts {
-        nodeadm: binary(at.root, "/usr/bin/nodeadm"),
-        kubelet: binary(at.root, "/usr/bin/kubelet"),
+        host: host::look(at.root, &ecr_provider(at.merged)),
         credentials,
         api,
+        server_version,
+        stale,
         clock_ahead: at.kube.clock_ahead().or_else(|| at.imds.clock_ahead()),
-        sts,
+        services: Services { ec2, sts: in_time(sts, extra).await, ecr: in_time(ecr, extra).await },
     }
 }
 
-fn binary(root: &Root, path: &str) -> Binary {
-    let path = root.path(path);
-    if files::is_executable(&path) {
-        Binary::Usable
-    } else if path.exists() {
-        Binary::NotExecutable
+fn ecr_provider(merged: &Value) -> String {
+    let environment = lint::at(merged, "spec.instance.environment.default");
+    let given =
+        environment.and_then(|environment| environment.get(ECR_PROVIDER_VARIABLE)?.as_str());
+    given.unwrap_or(ECR_PROVIDER).to_owned()
+}
+
+/// How far the way to the API server goes.
+struct Way {
+    credentials: Result<(), CredentialsError>,
+    api: ApiServer,
+    server_version: Option<String>,
+    stale: Option<Finding>,
+}
+
+async fn way(at: Surroundings<'_>, deadline: Deadline) -> Way {
+    let credentials = at.credentials.get(deadline).await.map(|_| ());
+    let api = match credentials {
+        Ok(()) => api_server(at.kube, deadline).await,
+        Err(_) => ApiServer::NotReached,
+    };
+    let is_known = matches!(api, ApiServer::Answers { identity: Ok(_), .. });
+    let server_version = match is_known {
+        true => at.kube.version(deadline.at_most(SOFT_EXTRA)).await.ok(),
+        false => None,
+    };
+    let stale = if is_known || credentials.is_err() {
+        None
     } else {
-        Binary::Missing
-    }
+        let Cluster { name, endpoint, ca_pem, .. } = at.kube.cluster();
+        let published = at.eks.cluster(name, deadline).await;
+        api::stale(name, endpoint, ca_pem, &published)
+    };
+    Way { credentials, api, server_version, stale }
 }
 
 async fn api_server(kube: &kube::Client, deadline: Deadline) -> ApiServer {
     let Cluster { endpoint, proxy, .. } = kube.cluster();
-    let (url, through) = match proxy {
-        Some(proxy) => (proxy, " (proxy)"),
-        None => (endpoint, ""),
-    };
-    let Some((host, port)) = host_and_port(url) else {
-        let why = format!("`{url}` is no URL");
-        return ApiServer::NoAddress { host: url.clone(), why };
-    };
-    let target = format!("{host}:{port}{through}");
-    let addresses = match resolve(&host, port, deadline).await {
-        Ok(addresses) => addresses,
-        Err(why) => return ApiServer::NoAddress { host, why },
-    };
-    if let Err(tried) = connect(&addresses, deadline).await {
-        return ApiServer::NoConnection { target, tried };
+    match reach::reach(endpoint, proxy.as_deref(), deadline).await {
+        Err(unreached) => ApiServer::Unreached(unreached),
+        Ok(target) => ApiServer::Answers { target, identity: kube.who_am_i(deadline).await },
     }
-    ApiServer::Answers { target, identity: kube.who_am_i(deadline).await }
 }
 
-fn host_and_port(url: &str) -> Option<(String, u16)> {
-    let url = url::Url::parse(url).ok()?;
-    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Some((host, url.port_or_known_default()?))
+/// EC2, on the way that nodeadm takes there.
+async fn ec2(at: Surroundings<'_>, deadline: Deadline) -> Option<Result<(), Unreached>> {
+    if !at.asks_ec2 || at.root.path(NODEADM_CACHE).is_file() {
+        return None;
+    }
+    let url = at.endpoints.url("EC2", "ec2", &at.kube.cluster().region);
+    let proxy = Proxies::of_service(at.merged, "default").to(&url);
+    let reached = reach::reach(&url, proxy.as_deref(), deadline.at_most(SERVICE)).await;
+    // It may have come by its answer while we looked: what it needs no more is not asked for.
+    let is_done = at.root.path(NODEADM_CACHE).is_file();
+    (!is_done).then(|| reached.map(|_| ()))
 }
 
-async fn resolve(host: &str, port: u16, deadline: Deadline) -> Result<Vec<SocketAddr>, String> {
-    let limit = deadline.remaining().min(RESOLVE);
-    match timeout(limit, lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => match addresses.collect::<Vec<_>>() {
-            none if none.is_empty() => Err("it has no address".into()),
-            addresses => Ok(addresses),
-        },
+async fn service(url: &str, proxy: Option<&str>, deadline: Deadline) -> Result<(), String> {
+    reach::reach(url, proxy, deadline).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// What a soft question has found by the deadline.
+async fn in_time(asking: JoinHandle<Result<(), String>>, deadline: Deadline) -> Result<(), String> {
+    let stop = asking.abort_handle();
+    match timeout_at(deadline.instant(), asking).await {
+        Ok(Ok(reached)) => reached,
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {:.1} s", limit.as_secs_f64())),
-    }
-}
-
-/// Connects to the first address that lets us; else what became of each.
-async fn connect(
-    addresses: &[SocketAddr],
-    deadline: Deadline,
-) -> Result<(), Vec<(IpAddr, String)>> {
-    let mut tried = Vec::new();
-    for address in addresses {
-        let limit = deadline.remaining().min(CONNECT);
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => tried.push((address.ip(), error.to_string())),
-            Err(_) => {
-                let why = format!("no answer within {:.1} s", limit.as_secs_f64());
-                tried.push((address.ip(), why));
-            }
+        Err(_) => {
+            stop.abort();
+            Err(format!("no connection within {SOFT_EXTRA:?} of the API server's"))
         }
     }
-    Err(tried)
-}
-
-async fn sts(url: String) -> Result<(), String> {
-    let (host, port) = host_and_port(&url).ok_or_else(|| format!("`{url}` is no URL"))?;
-    let deadline = Deadline::within(CONNECT);
-    let addresses = resolve(&host, port, deadline).await;
-    let addresses = addresses.map_err(|why| format!("`{host}` does not resolve: {why}"))?;
-    connect(&addresses, deadline).await.map_err(|tried| {
-        let each = tried.iter().map(|(address, why)| format!("{address}: {why}"));
-        format!("no connection to `{host}:{port}`: {}", each.collect::<Vec<_>>().join("; "))
-    })
 }
 
 #[cfg(test)]
@@ -149,12 +199,20 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::aws::signed::Service;
     use crate::testing::http::{Answer, Server};
     use crate::testing::imds_answers;
     use crate::testing::tls::Authority;
 
-    async fn look(endpoint: &str, authority: &Authority, root: &Root) -> Facts {
-        let server = Server::start(imds_answers).await;
+    /// Looks at `endpoint` from a node whose AWS answers `described` to DescribeCluster.
+    async fn look(endpoint: &str, authority: &Authority, root: &Root, described: &str) -> Facts {
+        let body = described.to_owned();
+        let server =
+            Server::start(move |request| match request.starts_with("GET /clusters/prod ") {
+                true => Answer::ok(body.clone()),
+                false => imds_answers(request),
+            })
+            .await;
         let imds = Arc::new(Imds::at(&server.url()));
         let credentials = RoleCredentials::new(Arc::clone(&imds));
         let cluster = Cluster {
@@ -166,12 +224,18 @@ mod tests {
         };
         let kube = kube::Client::new(cluster, credentials.clone()).unwrap();
         let endpoints = Endpoints::all_at(server.url());
+        let http = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+        let region = "us-east-1";
+        let eks = Service::new("eks", server.url(), region, credentials.clone(), http);
         let at = Surroundings {
             root,
             imds: &imds,
             credentials: &credentials,
             endpoints: &endpoints,
             kube: &kube,
+            eks: &Directory::new(Eks(eks)),
+            merged: &Value::Null,
+            asks_ec2: true,
         };
         gather(at, Deadline::within(Duration::from_secs(3))).await
     }
@@ -180,36 +244,56 @@ mod tests {
     async fn goes_as_far_as_the_way_goes() {
         let root = Root::new("/nowhere");
         let authority = Authority::new();
-        let facts = look("https://127.0.0.1:1", &authority, &root).await;
-        assert!(matches!(facts.api, ApiServer::NoConnection { tried, .. } if tried.len() == 1));
-        assert_eq!(facts.nodeadm, Binary::Missing);
-        let facts = look("https://nowhere.invalid", &authority, &root).await;
-        assert!(matches!(facts.api, ApiServer::NoAddress { .. }));
+        let unknown = "nonsense";
+        let facts = look("https://127.0.0.1:1", &authority, &root, unknown).await;
+        assert!(matches!(facts.api, ApiServer::Unreached(Unreached::NoConnection { tried, .. })
+            if tried.len() == 1));
+        assert_eq!((facts.services.ec2, facts.services.ecr), (Some(Ok(())), Ok(())));
+        let facts = look("https://nowhere.invalid", &authority, &root, unknown).await;
+        assert!(matches!(facts.api, ApiServer::Unreached(Unreached::NoAddress { .. })));
 
-        let user = r#"{"status":{"userInfo":{"username":"system:node:n1","groups":[]}}}"#;
-        let server = Server::start_tls(&authority, move |_| Answer::status(201, user)).await;
-        let facts = look(&server.url(), &authority, &root).await;
+        let server =
+            Server::start_tls(&authority, move |request| match request.contains("/version") {
+                true => Answer::ok(r#"{"gitVersion":"v1.34.4-eks-2"}"#),
+                false => Answer::status(
+                    201,
+                    r#"{"status":{"userInfo":{"username":"system:node:n1","groups":[]}}}"#,
+                ),
+            })
+            .await;
+        let facts = look(&server.url(), &authority, &root, unknown).await;
         assert_eq!(facts.identity().unwrap().username, "system:node:n1");
-        let facts = look(&server.url(), &Authority::new(), &root).await;
+        assert_eq!(facts.server_version.as_deref(), Some("v1.34.4-eks-2"));
+        let facts = look(&server.url(), &Authority::new(), &root, unknown).await;
         let ApiServer::Answers { identity: Err(error), .. } = facts.api else { panic!() };
         assert!(matches!(error, kube::KubeError::Tls(_)), "{error:?}");
     }
 
-    #[test]
-    fn a_binary_must_be_executable() {
+    #[tokio::test]
+    async fn eks_is_asked_where_the_cluster_is_when_nobody_answers() {
+        let described = r#"{"cluster":{"endpoint":"https://moved.example",
+            "certificateAuthority":{"data":"UEVN"}}}"#;
+        let root = Root::new("/nowhere");
+        let facts = look("https://127.0.0.1:1", &Authority::new(), &root, described).await;
+        let stale = facts.stale.unwrap();
+        assert!(stale.summary.contains("https://moved.example"), "{}", stale.summary);
+    }
+
+    #[tokio::test]
+    async fn ec2_is_not_asked_for_once_nodeadm_has_its_answer() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
-        std::fs::create_dir_all(root.path("/usr/bin")).unwrap();
-        std::fs::write(root.path("/usr/bin/nodeadm"), "").unwrap();
-        assert_eq!(binary(&root, "/usr/bin/nodeadm"), Binary::NotExecutable);
-        assert_eq!(binary(&root, "/usr/bin/kubelet"), Binary::Missing);
-        assert_eq!(binary(&Root::default(), "/bin/sh"), Binary::Usable);
+        std::fs::create_dir_all(root.path("/run/eks/nodeadm")).unwrap();
+        std::fs::write(root.path(NODEADM_CACHE), "{}").unwrap();
+        let facts = look("https://127.0.0.1:1", &Authority::new(), &root, "nonsense").await;
+        assert_eq!(facts.services.ec2, None);
     }
 
     #[test]
-    fn finds_host_and_port() {
-        assert_eq!(host_and_port("https://a.example"), Some(("a.example".into(), 443)));
-        assert_eq!(host_and_port("http://[::1]:8080/x"), Some(("::1".into(), 8080)));
-        assert_eq!(host_and_port("nonsense"), None);
+    fn another_image_credential_provider_may_be_named() {
+        let merged = serde_json::json!({"spec": {"instance": {"environment": {"default": {
+            ECR_PROVIDER_VARIABLE: "/opt/provider"}}}}});
+        assert_eq!(ecr_provider(&merged), "/opt/provider");
+        assert_eq!(ecr_provider(&Value::Null), ECR_PROVIDER);
     }
 }
