@@ -11,7 +11,7 @@ const QUESTION: Duration = Duration::from_secs(10);
 
 /// The properties that [`Systemd::show`] asks for.
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,Result,ExecMainStatus,\
-    ExecMainStartTimestampMonotonic,StatusText,Job";
+    ExecMainStartTimestampMonotonic,StatusText,Job,NRestarts";
 
 /// systemd of one root.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct UnitState {
     pub status: String,
     /// Whether a job for it is queued.
     pub queued: bool,
+    /// How often it has been restarted by itself.
+    pub restarts: u32,
 }
 
 impl UnitState {
@@ -76,6 +78,7 @@ impl UnitState {
                 .map(Duration::from_micros),
             status: text("StatusText"),
             queued: values.get("Job").is_some_and(|job| !matches!(*job, "" | "0")),
+            restarts: text("NRestarts").parse().unwrap_or_default(),
         }
     }
 }
@@ -146,11 +149,12 @@ mod tests {
     fn reads_what_show_prints() {
         let state = UnitState::parse(
             "LoadState=loaded\nActiveState=failed\nSubState=failed\nResult=exit-code\n\
-             ExecMainStatus=1\nExecMainStartTimestampMonotonic=2500000\nStatusText=a=b\nJob=0\n",
+             ExecMainStatus=1\nExecMainStartTimestampMonotonic=2500000\nStatusText=a=b\nJob=0\nNRestarts=3\n",
         );
         assert_eq!(state.active, "failed");
         assert_eq!((state.exit_status, state.status.as_str()), (Some(1), "a=b"));
         assert_eq!(state.started, Some(Duration::from_millis(2500)));
+        assert_eq!(state.restarts, 3);
         assert!(state.exists() && !state.is_active() && !state.is_pending());
 
         for (show, exists, pending) in [

@@ -1,12 +1,21 @@
 //! Phase 7: nodeadm's run phase starts kubelet, and the Node object appears under the right name.
 //!
 //! Nothing before this phase lets kubelet start; nothing in this phase touches one that runs.
+//! nodeadm waits for containerd and kubelet without a limit: it runs beside the looking, so that
+//! what keeps them down is named at once.
+
+mod units;
+
+use std::time::Duration;
 
 use contract::names::{ADMITTED_PATH, UNIT_KUBELET, UNIT_NODEADM_RUN};
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use self::units::Cause;
 use super::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use super::nodeadm::{self, Run};
 use super::preflight::NODE_PREFIX;
@@ -15,8 +24,17 @@ use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root};
 use crate::kube;
 
-/// How many lines of kubelet's log are kept as evidence.
-const EVIDENCE_LINES: u32 = 8;
+/// How many lines of kubelet's log are read.
+const LOG_LINES: u32 = 40;
+
+/// How long a look waits for nodeadm's run phase to end: on a healthy node it ends within this.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long kubelet may take before its log is read, unless its unit is in trouble.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// containerd, which nodeadm starts before kubelet.
+const CONTAINERD: &str = "containerd.service";
 
 /// What every gate before kubelet hands out. There is no other way to [`admit`].
 #[derive(Debug)]
@@ -40,17 +58,76 @@ pub struct Admission {
     pub attempt: u32,
 }
 
+/// How far nodeadm's run phase is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is not needed: kubelet runs already.
+    NotNeeded,
+    /// It is at work.
+    Running,
+    /// It has ended.
+    Ended(Run),
+}
+
 /// What the phase found.
 #[derive(Debug)]
 pub struct Facts {
-    /// How nodeadm's run phase went; `None` when kubelet already ran.
-    pub run: Option<Run>,
+    /// How far nodeadm's run phase is.
+    pub run: Progress,
+    /// containerd's unit; asked for, as what follows, only when the Node is not there.
+    pub containerd: UnitState,
     /// kubelet's unit.
     pub kubelet: UnitState,
-    /// The end of kubelet's log, read only when the Node is not there.
+    /// The end of kubelet's log.
     pub log: Vec<String>,
     /// The Node object under the expected name, or why it cannot be read.
     pub node: Result<Option<Value>, String>,
+}
+
+/// nodeadm's run phase, which starts kubelet. Dropped, it goes on without being waited for.
+#[derive(Debug)]
+pub struct Starting {
+    task: Option<JoinHandle<Run>>,
+    progress: Progress,
+}
+
+impl Starting {
+    /// Nothing to start: kubelet runs.
+    #[must_use]
+    pub const fn not_needed() -> Self {
+        Self { task: None, progress: Progress::NotNeeded }
+    }
+
+    /// Starts it.
+    #[must_use]
+    pub fn begin(systemd: &Systemd, deadline: Deadline) -> Self {
+        let systemd = systemd.clone();
+        let run = async move { nodeadm::run(&systemd, UNIT_NODEADM_RUN, deadline).await };
+        Self { task: Some(tokio::spawn(run)), progress: Progress::Running }
+    }
+
+    /// How far it is, after a moment in which it may end.
+    pub async fn progress(&mut self) -> Progress {
+        if let Some(task) = &mut self.task
+            && let Ok(ended) = timeout(LOOK, task).await
+        {
+            self.task = None;
+            let run = ended.unwrap_or_else(|error| Run {
+                end: nodeadm::End::NotStarted(error.to_string()),
+                log: Vec::new(),
+            });
+            self.progress = Progress::Ended(run);
+        }
+        self.progress.clone()
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 /// Opens kubelet's assertion for this boot.
@@ -90,51 +167,92 @@ pub fn name_finding(username: Option<&str>, kubelet_name: Option<&str>) -> Optio
     })
 }
 
-/// Runs nodeadm's run phase, which starts kubelet.
-pub async fn start(systemd: &Systemd, deadline: Deadline) -> Run {
-    nodeadm::run(systemd, UNIT_NODEADM_RUN, deadline).await
-}
-
-/// Looks for the Node object.
+/// Looks for the Node object and, while there is none, for what keeps it away; `elapsed` is how
+/// long the phase has looked.
 pub async fn gather(
     systemd: &Systemd,
     kube: &kube::Client,
     name: &str,
-    run: Option<Run>,
+    run: Progress,
+    elapsed: Duration,
     deadline: Deadline,
 ) -> Facts {
     let node = kube.node(name, deadline).await.map_err(|error| ErrorChain(&error).to_string());
-    let (kubelet, log) = match &node {
-        Ok(Some(_)) => (UnitState::default(), Vec::new()),
-        _ => (
-            systemd.show(UNIT_KUBELET).await.unwrap_or_default(),
-            systemd.tail(UNIT_KUBELET, EVIDENCE_LINES).await,
-        ),
-    };
-    Facts { run, kubelet, log, node }
+    let (mut containerd, mut kubelet, mut log) = Default::default();
+    if !matches!(node, Ok(Some(_))) {
+        let shown = tokio::join!(systemd.show(CONTAINERD), systemd.show(UNIT_KUBELET));
+        (containerd, kubelet) = (shown.0.unwrap_or_default(), shown.1.unwrap_or_default());
+        let is_quiet = kubelet.restarts == 0 && kubelet.active != "failed" && elapsed < QUIET;
+        if !is_quiet {
+            log = systemd.tail(UNIT_KUBELET, LOG_LINES).await;
+        }
+    }
+    Facts { run, containerd, kubelet, log, node }
 }
 
 /// Whether the node is in the cluster. A Node object of an earlier boot does not count.
 #[must_use]
-pub fn verdict(facts: &Facts, name: &str, boot: &str) -> Verdict {
-    let failed = facts
-        .run
-        .as_ref()
-        .and_then(|run| nodeadm::finding(run, "run", Phase::Register, Reason::NodeadmRunFailed));
-    if let Some(finding) = failed {
-        return Verdict::Fail(vec![finding]);
-    }
-    let summary = match &facts.node {
+pub fn verdict(facts: &Facts, name: &str, boot: &str, elapsed: Duration) -> Verdict {
+    let stale = match &facts.node {
         Ok(Some(node)) => match stale_boot(node, boot) {
             None => return Verdict::Pass,
-            Some(other) => format!("the Node object `{name}` is of the boot {other}"),
+            stale => stale,
         },
-        Ok(None) => format!("no Node object `{name}`; kubelet is {}", word(&facts.kubelet)),
-        Err(why) => format!("the Node object `{name}` cannot be read: {why}"),
+        _ => None,
+    };
+    let failed = match &facts.run {
+        Progress::Ended(run) => {
+            nodeadm::finding(run, "run", Phase::Register, Reason::NodeadmRunFailed)
+        }
+        Progress::NotNeeded | Progress::Running => None,
+    };
+    let cause = units::cause(&facts.containerd, &facts.kubelet, &facts.log, elapsed);
+    match (failed, cause) {
+        // What keeps a unit down outranks that nodeadm has given it up.
+        (Some(failed), Some(Cause::Final(cause) | Cause::MayHeal(cause))) => {
+            let mut findings = vec![cause];
+            if !findings[0].reason.known().is_some_and(is_of_units) {
+                findings.push(failed);
+            }
+            Verdict::Fail(findings)
+        }
+        (Some(failed), None) => Verdict::Fail(vec![failed]),
+        (None, Some(Cause::Final(cause))) => Verdict::Fail(vec![cause]),
+        (None, Some(Cause::MayHeal(cause))) => Verdict::Wait(Box::new(cause)),
+        (None, None) => Verdict::Wait(Box::new(absent(facts, name, stale))),
+    }
+}
+
+/// Whether a reason says why nodeadm's run phase did not end.
+const fn is_of_units(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ContainerdNotActive
+            | Reason::KubeletCrashLoop
+            | Reason::KubeletConfigRejected
+            | Reason::KubeletCredentialPluginMissing
+    )
+}
+
+/// No Node, and nothing that says why.
+fn absent(facts: &Facts, name: &str, stale: Option<&str>) -> Finding {
+    let summary = match (&facts.node, stale) {
+        (_, Some(boot)) => format!("the Node object `{name}` is of the boot {boot}"),
+        (Err(why), None) => format!("the Node object `{name}` cannot be read: {why}"),
+        (Ok(_), None) if facts.run == Progress::Running && !facts.containerd.is_active() => {
+            let what = "nodeadm's run phase is at work and has not started containerd yet";
+            return Finding::new(Reason::NodeadmTimedOut, Phase::Register, what);
+        }
+        (Ok(_), None) => format!("no Node object `{name}`; kubelet is {}", word(&facts.kubelet)),
     };
     let finding = Finding::new(Reason::NodeNotRegistered, Phase::Register, summary);
-    let finding = facts.log.iter().fold(finding, |f, line| f.with_evidence(line.clone()));
-    Verdict::Wait(Box::new(finding))
+    facts
+        .log
+        .iter()
+        .rev()
+        .take(units::EVIDENCE)
+        .rev()
+        .fold(finding, |finding, line| finding.with_evidence(line.clone()))
 }
 
 fn stale_boot<'a>(node: &'a Value, boot: &str) -> Option<&'a str> {
@@ -155,11 +273,17 @@ mod tests {
 
     fn facts(node: Result<Option<Value>, String>) -> Facts {
         let kubelet = UnitState { active: "activating".into(), ..UnitState::default() };
-        Facts { run: None, kubelet, log: vec!["E1120 refused".into()], node }
+        let containerd = UnitState { active: "active".into(), ..UnitState::default() };
+        let log = vec!["E1120 refused".into()];
+        Facts { run: Progress::NotNeeded, containerd, kubelet, log, node }
+    }
+
+    fn judge(facts: &Facts) -> Verdict {
+        verdict(facts, "n1", "boot-2", Duration::from_secs(5))
     }
 
     fn waits_for(facts: &Facts) -> Finding {
-        match verdict(facts, "n1", "boot-2") {
+        match judge(facts) {
             Verdict::Wait(finding) => *finding,
             other => panic!("{other:?}"),
         }
@@ -168,8 +292,8 @@ mod tests {
     #[test]
     fn the_node_object_must_be_of_this_boot() {
         let of = |boot: &str| json!({"status": {"nodeInfo": {"bootID": boot}}});
-        assert_eq!(verdict(&facts(Ok(Some(of("boot-2")))), "n1", "boot-2"), Verdict::Pass);
-        assert_eq!(verdict(&facts(Ok(Some(json!({})))), "n1", "boot-2"), Verdict::Pass);
+        assert_eq!(judge(&facts(Ok(Some(of("boot-2"))))), Verdict::Pass);
+        assert_eq!(judge(&facts(Ok(Some(json!({}))))), Verdict::Pass);
         let old = waits_for(&facts(Ok(Some(of("boot-1")))));
         assert!(old.summary.contains("boot-1"), "{}", old.summary);
         let absent = waits_for(&facts(Ok(None)));
@@ -180,11 +304,48 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_phase_fails_at_once() {
-        let end = End::Failed { result: "exit-code".into(), status: Some(1) };
-        let facts = Facts { run: Some(Run { end, log: vec![] }), ..facts(Ok(None)) };
-        assert!(matches!(verdict(&facts, "n1", "b"), Verdict::Fail(found)
-            if found[0].reason == Reason::NodeadmRunFailed));
+    fn a_failed_run_phase_fails_at_once_and_a_unit_that_is_down_says_why() {
+        let failed = || {
+            let end = End::Failed { result: "exit-code".into(), status: Some(1) };
+            Progress::Ended(Run { end, log: vec![] })
+        };
+        let reasons = |facts: &Facts| match judge(facts) {
+            Verdict::Fail(found) => found.iter().map(|f| f.reason.to_string()).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let plain = Facts { run: failed(), ..facts(Ok(None)) };
+        assert_eq!(reasons(&plain), ["NodeadmRunFailed"]);
+        let containerd = UnitState { active: "failed".into(), ..UnitState::default() };
+        let down = Facts { containerd, ..plain };
+        assert_eq!(reasons(&down), ["ContainerdNotActive"]);
+        let early = Facts { run: Progress::Running, ..down };
+        assert_eq!(reasons(&early), ["ContainerdNotActive"], "nodeadm is not waited for");
+        let joined = Facts { node: Ok(Some(json!({}))), ..early };
+        assert_eq!(judge(&joined), Verdict::Pass, "the Node is there");
+    }
+
+    #[test]
+    fn a_run_phase_that_does_not_get_to_containerd_is_named() {
+        let idle = UnitState { active: "inactive".into(), ..UnitState::default() };
+        let facts = Facts {
+            run: Progress::Running,
+            containerd: idle.clone(),
+            kubelet: idle,
+            ..facts(Ok(None))
+        };
+        assert_eq!(waits_for(&facts).reason, Reason::NodeadmTimedOut);
+    }
+
+    #[tokio::test]
+    async fn nodeadm_runs_beside_the_looking() {
+        let dir = tempfile::tempdir().unwrap();
+        let deadline = Deadline::within(Duration::from_secs(20));
+        // No systemctl there: it ends at once, and says so.
+        let mut starting = Starting::begin(&Systemd::new(Root::new(dir.path())), deadline);
+        let Progress::Ended(run) = starting.progress().await else { panic!() };
+        assert!(matches!(run.end, End::NotStarted(_)), "{run:?}");
+        assert_eq!(starting.progress().await, Progress::Ended(run));
+        assert_eq!(Starting::not_needed().progress().await, Progress::NotNeeded);
     }
 
     #[test]

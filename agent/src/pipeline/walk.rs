@@ -26,7 +26,7 @@ use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::{Admission, Proofs};
-use crate::phases::{bootstrap, cloud_init, cni, drivers, nodeadm, preflight, ready, register};
+use crate::phases::{bootstrap, cloud_init, cni, drivers, preflight, ready, register};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
@@ -382,13 +382,16 @@ impl<'a> Walk<'a> {
             self.recorder.end(phase, &Verdict::Fail(vec![finding]));
             return Err(Closed);
         }
-        let run: Option<nodeadm::Run> = match known.kubelet_runs {
-            true => None,
-            false => Some(register::start(systemd, deadline).await),
+        let mut starting = match known.kubelet_runs {
+            true => register::Starting::not_needed(),
+            false => register::Starting::begin(systemd, deadline),
         };
-        let gather =
-            async || register::gather(systemd, &known.kube, &name, run.clone(), deadline).await;
-        let judge = |facts: &register::Facts| register::verdict(facts, &name, boot);
+        let elapsed = || self.recorder.elapsed(phase);
+        let gather = async || {
+            let run = starting.progress().await;
+            register::gather(systemd, &known.kube, &name, run, elapsed(), deadline).await
+        };
+        let judge = |facts: &register::Facts| register::verdict(facts, &name, boot, elapsed());
         let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
         if proof.verdict.is_open() { Ok(name) } else { Err(Closed) }
     }
