@@ -45,6 +45,8 @@ pub struct Units {
     pub join_log: Vec<String>,
     /// cloud-init's last stage.
     pub cloud_final: UnitState,
+    /// containerd.
+    pub containerd: UnitState,
     /// kubelet.
     pub kubelet: UnitState,
     /// nodeadm's config phase, when it has failed in this boot.
@@ -138,7 +140,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     let soon = deadline.at_most(NETWORK);
     let (preflight, drivers, cni, object, units) = tokio::join!(
         // On the heap: together they would fill a thread's stack in an unoptimised build.
-        Box::pin(way.preflight(node, soon)),
+        Box::pin(way.preflight(node, &configure.facts.merged, soon)),
         Box::pin(proof_of_gpus(node, &expected, deadline)),
         Box::pin(way.cni(node, &config, document, soon)),
         way.object(&name, soon),
@@ -146,7 +148,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     );
     let is_missing = object.as_ref().is_some_and(|node| !matches!(node.facts, Ok(Some(_))));
     let kubelet_log = match is_missing && units.kubelet.exists() {
-        true => node.systemd.tail(UNIT_KUBELET, LOG_LINES).await,
+        true => node.systemd.tail(UNIT_KUBELET, register::LOG_LINES).await,
         false => Vec::new(),
     };
     let join = file::read(root).ok().filter(|report| report.boot == node.boot);
@@ -225,13 +227,24 @@ impl Way {
         Self(client)
     }
 
-    async fn preflight(&self, node: &Node, deadline: Deadline) -> Option<Timed<preflight::Facts>> {
+    async fn preflight(
+        &self,
+        node: &Node,
+        merged: &Value,
+        deadline: Deadline,
+    ) -> Option<Timed<preflight::Facts>> {
+        let kube = self.0.as_ref()?;
+        let eks = preflight::Directory::new(node.eks(&kube.cluster().region));
+        let named_by_instance = NodeConfig::of(merged).is_ok_and(|c| c.named_by_instance);
         let at = preflight::Surroundings {
             root: &node.root,
             imds: &node.imds,
             credentials: &node.credentials,
             endpoints: &node.endpoints,
-            kube: self.0.as_ref()?,
+            kube,
+            eks: &eks,
+            merged,
+            asks_ec2: !named_by_instance,
         };
         Some(timed(preflight::gather(at, deadline)).await)
     }
@@ -262,9 +275,10 @@ impl Way {
 
 async fn units(systemd: &Systemd) -> Units {
     let show = async |unit| systemd.show(unit).await.unwrap_or_default();
-    let (join, cloud_final, kubelet, config, run) = tokio::join!(
+    let (join, cloud_final, containerd, kubelet, config, run) = tokio::join!(
         show(UNIT_JOIN),
         show(LAST_STAGE),
+        show(register::CONTAINERD),
         show(UNIT_KUBELET),
         failed_run(systemd, UNIT_NODEADM_CONFIG),
         failed_run(systemd, UNIT_NODEADM_RUN),
@@ -273,7 +287,7 @@ async fn units(systemd: &Systemd) -> Units {
         "failed" => systemd.tail(UNIT_JOIN, LOG_LINES).await,
         _ => Vec::new(),
     };
-    Units { join, join_log, cloud_final, kubelet, config, run }
+    Units { join, join_log, cloud_final, containerd, kubelet, config, run }
 }
 
 /// The last run of a phase of nodeadm, when PID 1 knows that it failed.

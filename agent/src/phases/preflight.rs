@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 
-use self::api::{ApiServer, Published};
+use self::api::ApiServer;
 use self::host::Host;
 use self::services::Services;
 use crate::aws::credentials::CredentialsError;
@@ -118,6 +118,7 @@ fn credentials_answer(error: &CredentialsError) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use super::api::Published;
     use super::reach::Unreached;
     use super::*;
     use crate::host::program::Program;

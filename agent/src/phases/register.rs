@@ -25,7 +25,7 @@ use crate::host::{Deadline, Root};
 use crate::kube;
 
 /// How many lines of kubelet's log are read.
-const LOG_LINES: u32 = 40;
+pub const LOG_LINES: u32 = 40;
 
 /// How long a look waits for nodeadm's run phase to end: on a healthy node it ends within this.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(4);
 
 /// containerd, which nodeadm starts before kubelet.
-const CONTAINERD: &str = "containerd.service";
+pub const CONTAINERD: &str = "containerd.service";
 
 /// What every gate before kubelet hands out. There is no other way to [`admit`].
 #[derive(Debug)]

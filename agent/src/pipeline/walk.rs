@@ -275,7 +275,7 @@ impl<'a> Walk<'a> {
         let phase = Phase::Preflight;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
-        let eks = Eks(self.service("EKS", "eks", &known.document));
+        let eks = self.node.eks(&known.document.region);
         let eks = preflight::Directory::new(eks);
         let at = preflight::Surroundings {
             root: &self.node.root,

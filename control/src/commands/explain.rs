@@ -143,7 +143,7 @@ ApiServerUnreachable
   seen by         preflight; closes the gate
   node condition  ApiServerUnreachable
   explains        NodeNotRegistered
-  explained by    ApiServerDnsFailed
+  explained by    ClusterFactsStale, ProxyMisconfigured, ApiServerDnsFailed
   what to do
     open port 443 from the node's security group to the cluster's: control
     diagnose <instance>"

@@ -1,7 +1,5 @@
 //! From user data and drop-ins to a verdict.
 
-use serde_json::json;
-
 use super::*;
 
 const CLUSTER: &str = "apiVersion: node.eks.aws/v1alpha1
