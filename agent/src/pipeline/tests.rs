@@ -50,6 +50,8 @@ esac
 exit 0
 "#;
 
+const ECR_PROVIDER: &str = "/etc/eks/image-credential-provider/ecr-credential-provider";
+
 const JOURNALCTL: &str = "#!/bin/sh\necho '{\"level\":\"fatal\",\"error\":\"no such luck\"}'\n";
 
 struct World {
@@ -156,6 +158,7 @@ fn furnish(root: &Root, endpoint: &str, ca_pem: &str) {
         "/sys/bus/pci/devices",
         "/var/lib/kubelet",
         "/etc/eks/kubelet",
+        "/etc/eks/image-credential-provider",
         "/etc/kubernetes/kubelet",
         "/etc/kubernetes/pki",
     ] {
@@ -167,8 +170,14 @@ fn furnish(root: &Root, endpoint: &str, ca_pem: &str) {
     };
     executable("/usr/bin/systemctl", &SYSTEMCTL.replace("ROOT", &here));
     executable("/usr/bin/journalctl", JOURNALCTL);
-    for program in ["/usr/bin/nodeadm", "/usr/bin/kubelet"] {
-        executable(program, "");
+    for program in [
+        "/usr/bin/nodeadm",
+        "/usr/bin/kubelet",
+        "/usr/bin/containerd",
+        "/usr/bin/runc",
+        ECR_PROVIDER,
+    ] {
+        executable(program, "#!/bin/sh\n");
     }
     for plugin in ["loopback", "host-local", "portmap"] {
         executable(&format!("/opt/cni/bin/{plugin}"), "");

@@ -123,7 +123,7 @@ pub fn findings(host: &Host, server: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-fn programs(host: &Host) -> [Option<Finding>; 5] {
+fn programs(host: &Host) -> [Option<Finding>; 4] {
     let judge = |path: &str, program: &Program, missing: Reason, unusable: Reason| match program {
         Program::Usable => None,
         Program::Missing => Some(finding(missing, format!("`{path}` does not exist"))),
@@ -132,12 +132,12 @@ fn programs(host: &Host) -> [Option<Finding>; 5] {
         }
     };
     let one = |path: &str, program: &Program, reason: Reason| judge(path, program, reason, reason);
+    let runtime = |name, program| one(name, program, Reason::ContainerRuntimeMissing);
     [
         judge(NODEADM, &host.nodeadm, Reason::NodeadmMissing, Reason::NodeadmNotExecutable),
         one(KUBELET, &host.kubelet, Reason::KubeletMissing),
         one(ECR_PROVIDER, &host.ecr_provider, Reason::KubeletCredentialPluginMissing),
-        one("containerd", &host.containerd, Reason::ContainerRuntimeMissing),
-        one("runc", &host.runc, Reason::ContainerRuntimeMissing),
+        runtime("containerd", &host.containerd).or_else(|| runtime("runc", &host.runc)),
     ]
 }
 
