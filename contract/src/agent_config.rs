@@ -45,6 +45,9 @@ pub struct AgentConfig {
     /// What happens when the agent itself cannot run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_agent_fault: OnAgentFault,
+    /// When the Capacity Block that the pool runs in ends, RFC 3339: EC2 tells nodes nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_ends: Option<String>,
 }
 
 const fn one() -> u32 {
@@ -175,6 +178,7 @@ impl AgentConfig {
             enforce: Enforce::default(),
             enforce_reasons: BTreeMap::new(),
             on_agent_fault: OnAgentFault::default(),
+            capacity_ends: None,
         }
     }
 }

@@ -458,6 +458,19 @@ reasons! {
         "The time for the join is used up, and nothing more precise is known.",
         "on the node: rollcall-agent status; journalctl -b -u rollcall-join",
     }
+    SpotInterrupted { AnyPhase, Hard,
+        "EC2 takes this spot instance back within two minutes, so it is kept from registering.",
+        "nothing on the node: the pool's Auto Scaling group or Karpenter replaces it; for less of it, let the pool take more instance types and zones",
+        explains: [NodeNotRegistered, NodeNotReady, DeadlineExceeded, AgentSilent],
+    }
+    CapacityEnding { AnyPhase, Soft,
+        "The capacity under this instance is about to end: EC2 recommends to move off it, or its Capacity Block is over soon.",
+        "move to other capacity before it ends: aws ec2 describe-capacity-reservations --query 'CapacityReservations[].[CapacityReservationId,EndDate]'",
+    }
+    MaintenanceScheduled { AnyPhase, Soft,
+        "EC2 has scheduled maintenance for this instance or its host.",
+        "aws ec2 describe-instance-status --instance-ids {instance} --query 'InstanceStatuses[].Events[]'; replace the instance before it begins",
+    }
     AgentFault { AnyPhase, Hard,
         "The agent itself cannot run: five of its starts failed within two minutes.",
         "read why: aws ec2 get-console-output --instance-id {instance} --latest; then install the agent again, or roll the pool to a good image",

@@ -162,6 +162,17 @@ impl Imds {
         }
     }
 
+    /// The value at `path`, asked for once: nothing when there is none or it cannot be had.
+    pub async fn once(&self, path: &str, deadline: Deadline) -> Option<Vec<u8>> {
+        match self.attempt(path, deadline).await {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                tracing::trace!(error = %contract::ErrorChain(&error), "not said");
+                None
+            }
+        }
+    }
+
     /// By how many seconds the node's clock was ahead of the service's at its last answer.
     #[must_use]
     pub fn clock_ahead(&self) -> Option<i64> {

@@ -19,3 +19,4 @@ pub mod ready;
 
 pub mod gate;
 pub mod nodeadm;
+pub mod notices;

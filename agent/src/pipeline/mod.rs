@@ -17,11 +17,14 @@ pub mod walk;
 use std::io;
 use std::time::Duration;
 
+use contract::join_report::JoinOutcome;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 
 use self::recorder::Recorder;
 use self::walk::{Node, Walk};
-use crate::host::{Root, notify};
+use crate::host::{Deadline, Root, notify};
+use crate::phases::notices;
 
 /// How long the console may take its last line when we are told to end.
 const LAST_LINE: Duration = Duration::from_millis(500);
@@ -48,6 +51,7 @@ pub async fn run(root: Root) -> Result<(), JoinError> {
     let recorder = Recorder::new(node.root.clone(), &node.boot);
     tokio::select! {
         () = join(&node, &recorder) => {}
+        () = listen(&node, &recorder) => {}
         () = notify::keep_alive() => {}
         () = told(&mut end) => {}
         () = told(&mut interrupt) => {}
@@ -62,6 +66,16 @@ async fn told(signal: &mut Signal) {
     }
 }
 
+/// Listens to what EC2 announces while the node joins; the watch listens afterwards.
+async fn listen(node: &Node, recorder: &Recorder) {
+    while recorder.outcome() != JoinOutcome::Ready {
+        sleep(notices::POLL).await;
+        let facts = notices::gather(&node.imds, Deadline::within(notices::ROUND)).await;
+        recorder.standing(notices::SOURCE, notices::findings(&facts));
+    }
+    std::future::pending().await
+}
+
 /// Proves until the node is Ready, then stays.
 async fn join(node: &Node, recorder: &Recorder) {
     let mut walk = Walk::new(node, recorder);
@@ -72,6 +86,7 @@ async fn join(node: &Node, recorder: &Recorder) {
         notify::ready();
         match proven {
             Ok(()) => break,
+            Err(_closed) if walk.has_left_warm_pool() => {}
             Err(_closed) => failures = again::wait(&node.root, before, failures).await,
         }
     }

@@ -49,6 +49,8 @@ struct State {
     findings: BTreeMap<Phase, Vec<Finding>>,
     /// What the proving before found, until this one refutes it.
     open: Vec<Finding>,
+    /// What stands over the whole join and belongs to no phase's verdict, by who says it.
+    standing: BTreeMap<&'static str, Vec<Finding>>,
     said: Option<VerdictKey>,
 }
 
@@ -66,6 +68,7 @@ impl Recorder {
             begun: BTreeMap::new(),
             findings: BTreeMap::new(),
             open: Vec::new(),
+            standing: BTreeMap::new(),
             said: None,
         };
         Self { root, console, reports, state: RefCell::new(state) }
@@ -74,10 +77,11 @@ impl Recorder {
     /// A new proving begins; what the one before found stays open until it is refuted.
     pub fn begin_attempt(&self) -> u32 {
         let mut state = self.state.borrow_mut();
-        let State { report, journal, begun, findings, open, .. } = &mut *state;
+        let State { report, journal, begun, findings, open, standing, .. } = &mut *state;
         let failed = |phase: &PhaseReport| phase.state == PhaseState::Failed;
         if report.phases.iter().any(failed) {
             *open = std::mem::take(&mut report.reasons);
+            open.retain(|finding| !standing.values().flatten().any(|s| s.reason == finding.reason));
         }
         journal.begin_attempt();
         journal.save(&self.root);
@@ -179,6 +183,25 @@ impl Recorder {
         true
     }
 
+    /// What `source` says of the whole join, in place of what it said before.
+    pub fn standing(&self, source: &'static str, findings: Vec<Finding>) {
+        {
+            let mut state = self.state.borrow_mut();
+            if state.standing.get(source).map_or(findings.is_empty(), |old| *old == findings) {
+                return;
+            }
+            state.standing.insert(source, findings);
+        }
+        self.publish();
+    }
+
+    /// The node is put aside, for as long as somebody wants: no deadline runs meanwhile.
+    pub fn put_aside(&self, phase: Phase, why: &str) {
+        self.state.borrow_mut().report.deadline = None;
+        self.held_up(phase, why);
+        notify::ready();
+    }
+
     /// A phase is not needed.
     pub fn skip(&self, phase: Phase, why: String) {
         self.settle(phase, PhaseState::Skipped, Some(why), Vec::new());
@@ -278,9 +301,19 @@ impl State {
     fn rank(&mut self) {
         let is_found = |phase: Phase| self.findings.get(&phase).is_some_and(|f| !f.is_empty());
         let open = self.open.iter().filter(|finding| !finding.phase.is_some_and(is_found));
-        let found = self.findings.values().flatten().chain(open).cloned();
-        self.report.reasons = contract::verdict::rank(found.collect());
+        let mut found: Vec<Finding> =
+            self.findings.values().flatten().chain(open).cloned().collect();
+        for finding in self.standing.values().flatten() {
+            if !found.iter().any(|other| other.reason == finding.reason) {
+                found.push(finding.clone());
+            }
+        }
+        self.report.reasons = contract::verdict::rank(found);
         self.report.outcome = report::outcome(&self.report.phases, &self.open);
+        let is_doomed = self.standing.values().flatten().any(|finding| finding.reason.is_hard());
+        if is_doomed && self.report.outcome == JoinOutcome::Joining {
+            self.report.outcome = JoinOutcome::Failed;
+        }
     }
 }
 
@@ -379,6 +412,26 @@ mod tests {
         let last = contract::ConsoleLine::last_in(&console).unwrap();
         assert_eq!((last.outcome, last.attempt), (JoinOutcome::Ready, 2));
         assert!(console.lines().count() <= 4, "one line per verdict: {console}");
+    }
+
+    #[tokio::test]
+    async fn what_stands_over_the_join_belongs_to_no_phase() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(Root::new(dir.path()), "boot");
+        let report = || recorder.subscribe().borrow().clone();
+        let finding = |reason| Finding::new(reason, Phase::Register, "announced");
+        recorder.begin_attempt();
+        recorder.begin(Phase::Preflight, soon());
+        recorder.standing("x", vec![finding(Reason::MaintenanceScheduled)]);
+        assert_eq!(report().outcome, JoinOutcome::Joining);
+        recorder.standing("y", vec![finding(Reason::SpotInterrupted)]);
+        assert_eq!(report().outcome, JoinOutcome::Failed, "two minutes are left: say so now");
+        assert_eq!(report().cause().unwrap().reason, Reason::SpotInterrupted);
+        recorder.end(Phase::Preflight, &Verdict::Pass);
+        assert_eq!(report().reasons.len(), 2, "no phase refutes it");
+        recorder.standing("y", vec![]);
+        assert_eq!(report().outcome, JoinOutcome::Joining);
+        assert_eq!(report().reasons, [finding(Reason::MaintenanceScheduled)]);
     }
 
     #[tokio::test]

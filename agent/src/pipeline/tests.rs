@@ -19,6 +19,7 @@ use crate::testing::http::{Answer, Server};
 use crate::testing::imds_answers;
 use crate::testing::tls::Authority;
 
+mod lives;
 mod look;
 
 /// Runs nodeadm's phases as files, refuses kubelet without admission, and keeps a list of starts.
@@ -69,9 +70,15 @@ impl World {
         let marker = root.path("/kubelet-runs");
         let api = Server::start_tls(&authority, move |request| api(request, marker.exists())).await;
         let user_data = user_data(&api.url(), &authority.ca_pem, gpus);
+        let said = root.path("/imds");
         let imds = Server::start(move |request| match request.split(' ').nth(1) {
             Some("/latest/user-data") => Answer::ok(user_data.clone()),
-            _ => imds_answers(request),
+            // What a test has EC2 say: a file under the path's last part.
+            Some(path) => match std::fs::read(said.join(path.rsplit('/').next().unwrap_or("-"))) {
+                Ok(text) => Answer::ok(text),
+                Err(_) => imds_answers(request),
+            },
+            None => imds_answers(request),
         })
         .await;
         let aws = Server::start(|_| Answer::ok("{\"Version\":1}")).await;

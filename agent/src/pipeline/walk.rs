@@ -1,5 +1,6 @@
 //! One proving: the phases in join order, 3, 4 and 5 side by side.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::{Admission, Proofs};
-use crate::phases::{bootstrap, cloud_init, cni, drivers, preflight, ready, register};
+use crate::phases::{bootstrap, cloud_init, cni, drivers, notices, preflight, ready, register};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
@@ -102,6 +103,7 @@ pub struct Walk<'a> {
     recorder: &'a Recorder,
     has_channels: bool,
     has_parameter: bool,
+    left_warm_pool: Cell<bool>,
 }
 
 /// What a proving knows once the configuration is read.
@@ -122,7 +124,19 @@ impl<'a> Walk<'a> {
     /// A walk that has not begun.
     #[must_use]
     pub const fn new(node: &'a Node, recorder: &'a Recorder) -> Self {
-        Self { node, recorder, has_channels: false, has_parameter: false }
+        Self {
+            node,
+            recorder,
+            has_channels: false,
+            has_parameter: false,
+            left_warm_pool: Cell::new(false),
+        }
+    }
+
+    /// Whether the proving ended because the node has left its warm pool: once more, at once.
+    #[must_use]
+    pub fn has_left_warm_pool(&self) -> bool {
+        self.left_warm_pool.take()
     }
 
     /// One proving from the first phase to the last.
@@ -188,6 +202,8 @@ impl<'a> Walk<'a> {
         let budget = self.budget(&config.deadlines, &document, started, attempt);
         self.recorder.belongs_to(&config.cluster, &config.pool, budget.registration());
         self.open_channels(&document, &config);
+        let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
+        self.recorder.standing("configuration", ends.into_iter().collect());
 
         let verdict = enforce(configure::verdict(&facts), phase, &config);
         let cluster = NodeConfig::of(&facts.merged)
@@ -374,6 +390,9 @@ impl<'a> Walk<'a> {
             self.recorder.end(phase, &closed);
             return Err(Closed);
         }
+        if self.left_warm_pool.get() {
+            return Err(Closed);
+        }
         let deadline = known.budget.deadline(phase);
         let admission = Admission { boot: boot.clone(), attempt };
         if let Err(error) = register::admit(root, proofs, &admission) {
@@ -411,6 +430,11 @@ impl<'a> Walk<'a> {
         if !stuck.is_open() {
             return Some(stuck);
         }
+        let announced = Verdict::of(self.announced().await);
+        let announced = enforce(announced, Phase::Configure, &known.config);
+        if !announced.is_open() || self.left_warm_pool.get() {
+            return (!announced.is_open()).then_some(announced);
+        }
         let facts = configure::gather(&self.node.root, known.user_data.as_deref());
         let verdict = enforce(configure::verdict(&facts), Phase::Configure, &known.config);
         if !verdict.is_open() {
@@ -419,6 +443,23 @@ impl<'a> Walk<'a> {
         let finding = register::name_finding(username.as_deref(), Some(name))?;
         let verdict = enforce(Verdict::Fail(vec![finding]), Phase::Configure, &known.config);
         (!verdict.is_open()).then_some(verdict)
+    }
+
+    /// What EC2 announces. An instance in a warm pool stays here until it is put in service, for
+    /// days perhaps; then everything is proven once more.
+    async fn announced(&self) -> Vec<Finding> {
+        loop {
+            let facts = notices::gather(&self.node.imds, Deadline::within(notices::ROUND)).await;
+            let Some(state) = facts.warm_pool() else {
+                let findings = notices::findings(&facts);
+                self.recorder.standing(notices::SOURCE, findings.clone());
+                return findings;
+            };
+            let why = format!("proven, and put aside in the warm pool (`{state}`)");
+            self.recorder.put_aside(Phase::Register, &why);
+            self.left_warm_pool.set(true);
+            sleep(notices::WARM_POLL).await;
+        }
     }
 
     /// Waits for cloud-init's last stage; ends with Pass or Fail.
