@@ -11,9 +11,10 @@ use contract::verdict::rank;
 use contract::{Diagnosis, Finding, Phase, Reason, Verdict};
 
 use super::survey::{Survey, Timed};
+use crate::host::clock;
 use crate::phases::ready::Wanted;
 use crate::phases::{
-    bootstrap, cloud_init, cni, configure, drivers, identify, preflight, ready, register,
+    bootstrap, cloud_init, cni, configure, drivers, identify, notices, preflight, ready, register,
 };
 use crate::pipeline::enforce::enforce;
 
@@ -30,6 +31,8 @@ pub fn judge(survey: &Survey) -> Diagnosis {
     let gates = gates(survey);
     let mut findings: Vec<Finding> = gates.iter().flat_map(|gate| gate.findings.clone()).collect();
     findings.extend(agent_fault(survey));
+    findings.extend(notices::findings(&survey.notices));
+    findings.extend(notices::block_ends(config.capacity_ends.as_deref(), survey.now));
     findings.extend(only_the_join_knows(survey, &gates));
     let reasons = rank(findings);
     let document = survey.identify.facts.document.as_ref().ok();
@@ -49,7 +52,7 @@ pub fn judge(survey: &Survey) -> Diagnosis {
     let fix = fix.map(|reason| reason.hint_for(&cluster, &config.pool, &instance.id));
     Diagnosis {
         schema: SCHEMA.into(),
-        at: survey.at.clone(),
+        at: clock::spell(survey.now),
         ms: milliseconds(survey.took),
         fix,
         cluster,
@@ -169,9 +172,10 @@ fn register(survey: &Survey) -> Gate {
         return match verdict {
             Verdict::Wait(_) => unknown(phase, "cloud-init still runs; kubelet starts after it"),
             Verdict::Fail(_) => of_verdict(phase, survey, verdict, Duration::ZERO),
-            Verdict::Pass | Verdict::Degraded(_) => {
-                unknown(phase, "kubelet has not been let in: a gate before is not open")
-            }
+            Verdict::Pass | Verdict::Degraded(_) => match survey.notices.warm_pool() {
+                Some(state) => unknown(phase, &format!("put aside in the warm pool (`{state}`)")),
+                None => unknown(phase, "kubelet has not been let in: a gate before is not open"),
+            },
         };
     }
     let Some(node) = &survey.node else {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use contract::names::{UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN};
 use contract::{AgentConfig, ErrorChain, JoinReport};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::host::systemd::{Systemd, UnitState};
@@ -14,7 +15,7 @@ use crate::phases::configure::NodeConfig;
 use crate::phases::drivers::{DriverFacts, Expected};
 use crate::phases::identify::Document;
 use crate::phases::nodeadm::{End, Run};
-use crate::phases::{bootstrap, cni, configure, drivers, identify, preflight, register};
+use crate::phases::{bootstrap, cni, configure, drivers, identify, notices, preflight, register};
 use crate::pipeline::walk::Node;
 use crate::report::file;
 
@@ -58,8 +59,8 @@ pub struct Units {
 /// All that was seen.
 #[derive(Debug)]
 pub struct Survey {
-    /// When the look began, and how long it took.
-    pub at: String,
+    /// When the look began.
+    pub now: Timestamp,
     /// How long all of it took.
     pub took: Duration,
     /// This boot.
@@ -90,6 +91,8 @@ pub struct Survey {
     pub node: Option<Timed<Result<Option<Value>, String>>>,
     /// kubelet's last lines, when it runs and there is no Node object.
     pub kubelet_log: Vec<String>,
+    /// What EC2 announces.
+    pub notices: notices::Facts,
     /// The units that the join hangs on.
     pub units: Units,
     /// What the join itself says in this boot.
@@ -122,7 +125,7 @@ async fn timed<F>(look: impl Future<Output = F>) -> Timed<F> {
 /// Looks at the node until the deadline at most.
 pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     let began = Instant::now();
-    let at = clock::now();
+    let now = Timestamp::now();
     let root = &node.root;
     let identify = timed(identify::gather(&node.imds, deadline.at_most(IDENTITY))).await;
     let user_data = identify.facts.user_data.as_ref().ok().and_then(Option::as_deref);
@@ -138,12 +141,13 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     };
     let name = name(&identify.facts, node_config.as_ref(), &written);
     let soon = deadline.at_most(NETWORK);
-    let (preflight, drivers, cni, object, units) = tokio::join!(
+    let (preflight, drivers, cni, object, notices, units) = tokio::join!(
         // On the heap: together they would fill a thread's stack in an unoptimised build.
         Box::pin(way.preflight(node, &configure.facts.merged, soon)),
         Box::pin(proof_of_gpus(node, &expected, deadline)),
         Box::pin(way.cni(node, &config, document, soon)),
         way.object(&name, soon),
+        notices::gather(&node.imds, deadline.at_most(notices::ROUND)),
         units(&node.systemd),
     );
     let is_missing = object.as_ref().is_some_and(|node| !matches!(node.facts, Ok(Some(_))));
@@ -153,7 +157,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     };
     let join = file::read(root).ok().filter(|report| report.boot == node.boot);
     Survey {
-        at,
+        now,
         took: began.elapsed(),
         boot: node.boot.clone(),
         uptime: clock::uptime(root),
@@ -170,6 +174,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
         cni,
         name,
         kubelet_log,
+        notices,
         units,
         join,
     }

@@ -34,7 +34,7 @@ fn survey() -> Survey {
         pending_time: None,
     };
     Survey {
-        at: "2026-11-20T20:04:00.000Z".into(),
+        now: "2026-11-20T20:04:00Z".parse().unwrap(),
         took: Duration::from_millis(12),
         boot: "boot-1".into(),
         uptime: Some(Duration::from_secs(60)),
@@ -61,6 +61,7 @@ fn survey() -> Survey {
         is_admitted: false,
         node: None,
         kubelet_log: vec![],
+        notices: notices::Facts::default(),
         units: super::super::survey::Units { join: unit("loaded", "active"), ..Default::default() },
         join: None,
         is_root: true,
@@ -192,4 +193,17 @@ fn a_node_that_waits_is_under_way_only_while_the_join_says_so() {
     assert_eq!(outcome(&survey, &gates(CheckState::Waiting), &[]), JoinOutcome::Failed);
     assert_eq!(outcome(&survey, &gates(CheckState::Passed), &[]), JoinOutcome::Ready);
     assert_eq!(outcome(&survey, &gates(CheckState::Unknown), &[]), JoinOutcome::Joining);
+}
+
+#[test]
+fn what_ec2_announces_is_seen() {
+    let mut survey = survey();
+    survey.notices.lifecycle = Some("Warmed:Running".into());
+    let diagnosis = judge(&survey);
+    let check = diagnosis.phases.iter().find(|c| c.phase == Phase::Register).unwrap();
+    assert_eq!(check.detail.as_deref(), Some("put aside in the warm pool (`Warmed:Running`)"));
+    let (action, time) = ("stop".into(), "2026-11-20T20:08:22Z".into());
+    survey.notices.spot = Some(notices::SpotAction { action, time });
+    let named: Vec<_> = judge(&survey).reasons.iter().map(|f| f.reason.to_string()).collect();
+    assert!(named.contains(&"SpotInterrupted".to_owned()), "{named:?}");
 }

@@ -121,6 +121,14 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("imds-says=FIELD:VALUE", "a field of the identity document says something else"),
     (
+        "imds-announces=PATH:TEXT",
+        "the metadata service says this below meta-data: spot/instance-action, events/maintenance/scheduled, autoscaling/target-lifecycle-state …",
+    ),
+    (
+        "imds-announces=PATH:TEXT",
+        "the metadata service says this below meta-data: spot/instance-action, events/maintenance/scheduled, autoscaling/target-lifecycle-state …",
+    ),
+    (
         "credentials-denied",
         "STS refuses EC2 the node's role: the metadata service has no credentials",
     ),

@@ -29,6 +29,8 @@ pub enum Trouble {
     Lacks(String),
     /// A field of the identity document says something else.
     Says(String, String),
+    /// A path below `meta-data` says this, whether it says anything otherwise or not.
+    Announces(String, String),
 }
 
 impl Trouble {
@@ -47,6 +49,10 @@ impl Trouble {
             ("imds-says", Some(text)) => {
                 let (field, value) = text.split_once(':')?;
                 Self::Says(field.to_owned(), value.to_owned())
+            }
+            ("imds-announces", Some(text)) => {
+                let (path, value) = text.split_once(':')?;
+                Self::Announces(path.to_owned(), value.to_owned())
             }
             _ => return None,
         })
@@ -70,7 +76,9 @@ impl Trouble {
             Self::Lacks(what) if path.trim_start_matches("/latest/").starts_with(what.as_str()) => {
                 Some(super::not_found())
             }
-            Self::NoToken | Self::Half | Self::Lacks(_) | Self::Says(..) => None,
+            Self::NoToken | Self::Half | Self::Lacks(_) | Self::Says(..) | Self::Announces(..) => {
+                None
+            }
         }
     }
 
@@ -82,6 +90,12 @@ impl Trouble {
             Self::Lacks(field) if path.ends_with(DOCUMENT) => changed(answer, field, None).await,
             Self::Says(field, value) if path.ends_with(DOCUMENT) => {
                 changed(answer, field, Some(value)).await
+            }
+            Self::Announces(at, text)
+                if path.strip_prefix("/latest/meta-data/") == Some(at)
+                    && answer.status() != StatusCode::UNAUTHORIZED =>
+            {
+                super::plain(text.clone())
             }
             _ => answer,
         }
@@ -149,6 +163,7 @@ impl fmt::Display for Trouble {
             Self::Half => f.write_str("imds-half"),
             Self::Lacks(what) => write!(f, "imds-lacks={what}"),
             Self::Says(field, value) => write!(f, "imds-says={field}:{value}"),
+            Self::Announces(path, text) => write!(f, "imds-announces={path}:{text}"),
         }
     }
 }
