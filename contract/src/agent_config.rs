@@ -48,6 +48,60 @@ pub struct AgentConfig {
     /// When the Capacity Block that the pool runs in ends, RFC 3339: EC2 tells nodes nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_ends: Option<String>,
+    /// What the node gets beside what its NodeConfig says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub node: NodeAdditions,
+}
+
+/// What the agent adds to the NodeConfig, through `/etc/eks/nodeadm.d`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeAdditions {
+    /// Labels that kubelet registers with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that kubelet registers with, beside those that the NodeConfig asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub startup_taints: Vec<NodeTaint>,
+    /// Fields of kubelet's configuration.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub kubelet_config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A taint as Kubernetes writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeTaint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// Whom it keeps away.
+    pub effect: TaintEffect,
+}
+
+/// Whom a taint keeps away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// New pods.
+    NoSchedule,
+    /// New pods, unless there is no other place.
+    PreferNoSchedule,
+    /// Every pod.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// The effect's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
 }
 
 const fn one() -> u32 {
@@ -179,7 +233,43 @@ impl AgentConfig {
             enforce_reasons: BTreeMap::new(),
             on_agent_fault: OnAgentFault::default(),
             capacity_ends: None,
+            node: NodeAdditions::default(),
         }
+    }
+
+    /// What the format alone does not say: every problem, each with the path of its field.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut demand = |holds: bool, problem: String| {
+            if !holds {
+                found.push(problem);
+            }
+        };
+        demand(self.version == 1, format!("`version` is {}, and we know 1", self.version));
+        for (field, name) in [("cluster", &self.cluster), ("pool", &self.pool)] {
+            demand(!name.trim().is_empty(), format!("`{field}` is empty"));
+        }
+        demand(self.pool != "lease", "`pool` cannot be `lease`".into());
+        let seconds = self.deadlines.registration_seconds;
+        demand(seconds != Some(0), "`deadlines.registrationSeconds` is 0".into());
+        for (phase, seconds) in &self.deadlines.phase_seconds {
+            demand(*seconds > 0, format!("`deadlines.phaseSeconds.{phase}` is 0"));
+        }
+        if let Some(install) = &self.install {
+            let is_url = ["https://", "s3://"].iter().any(|scheme| install.url.starts_with(scheme));
+            demand(is_url, "`install.url` is neither https:// nor s3://".into());
+            let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            let is_sum = install.sha256.len() == 64 && install.sha256.bytes().all(is_hex);
+            demand(is_sum, "`install.sha256` is not 64 digits of lower-case hex".into());
+        }
+        let cloud_init = self.deadlines.cloud_init_seconds;
+        demand(cloud_init != Some(0), "`deadlines.cloudInitSeconds` is 0".into());
+        for (number, taint) in self.node.startup_taints.iter().enumerate() {
+            let is_key = !taint.key.is_empty() && !taint.key.contains([',', ':', '=', ' ']);
+            demand(is_key, format!("`node.startupTaints[{number}].key` is no key"));
+        }
+        found
     }
 }
 
@@ -200,6 +290,28 @@ mod tests {
         config.deadlines.phase_seconds.insert(Phase::Drivers, 120);
         assert_eq!(serde_yaml::from_str::<AgentConfig>(golden).unwrap(), config);
         assert_eq!(serde_yaml::to_string(&config).unwrap(), golden);
+    }
+
+    #[test]
+    fn every_problem_is_named_with_its_path() {
+        assert_eq!(AgentConfig::new("prod", "h100").problems(), [""; 0]);
+        let text = "version: 2\ncluster: ' '\npool: lease\ninstall: {url: 'http://x', sha256: AB}\n\
+            deadlines: {registrationSeconds: 0, phaseSeconds: {drivers: 0}}\n\
+            node: {startupTaints: [{key: 'a=b', effect: NoSchedule}]}\n";
+        let problems = serde_yaml::from_str::<AgentConfig>(text).unwrap().problems();
+        for (problem, says) in problems.iter().zip([
+            "`version` is 2",
+            "`cluster`",
+            "`pool` cannot",
+            "registrationSeconds",
+            "`deadlines.phaseSeconds.drivers`",
+            "`install.url`",
+            "`install.sha256`",
+            "`node.startupTaints[0].key`",
+        ]) {
+            assert!(problem.contains(says), "{problem}");
+        }
+        assert_eq!(problems.len(), 8);
     }
 
     #[test]

@@ -139,13 +139,30 @@ reasons! {
         explains: [NodeadmConfigFailed],
     }
     NodeConfigUnknownField { of(Configure), Soft,
-        "The NodeConfig has a field that nodeadm drops without a word.",
+        "The NodeConfig has a field or a value that nodeadm drops without a word.",
         "correct the field's name: the nearest known one is in the summary",
     }
     ClusterFactsStale { of(Configure), Hard,
         "The NodeConfig names an endpoint or a CA that the cluster does not have: it was made for an earlier cluster of this name.",
         "aws eks describe-cluster --name {cluster} --query 'cluster.[endpoint,certificateAuthority]'; control up renews the launch template, then replace the instance",
         explains: [ApiServerDnsFailed, ApiServerUnreachable, ApiServerTlsUntrusted, ApiServerUnauthorized],
+    }
+    NodeConfigIgnored { of(Configure), Soft,
+        "nodeadm ignores the user data, because a part of it does not decode, and goes by the drop-ins.",
+        "correct the named part of the launch template's user data",
+    }
+    NodeConfigContradictory { of(Configure), Soft,
+        "Two NodeConfigs name different clusters, and the later one wins.",
+        "keep one of them: the launch template's user data, or the file in /etc/eks/nodeadm.d",
+    }
+    NodeLabelForbidden { of(Configure), Hard,
+        "kubelet would end at its start: it may not set one of the labels that it was given, or the label is malformed.",
+        "take the label out of --node-labels; Kubernetes' own, like node-role.kubernetes.io, are set from outside: kubectl label node",
+        explains: [NodeadmTimedOut, NodeadmRunFailed, KubeletCrashLoop, NodeNotRegistered],
+    }
+    StartupTaintLost { of(Configure), Soft,
+        "A taint that one source asks for is replaced by another's list, so an autoscaler may take the node for a stranger's.",
+        "name all taints in one place: kubelet's --register-with-taints replaces registerWithTaints, and a later list an earlier one",
     }
     CloudInitStuck { of(Configure), Hard,
         "cloud-init's last stage does not end, and the node must not register before it has.",

@@ -3,11 +3,10 @@
 //! Written before and after each phase. Facts are always gathered anew, so a journal that is torn,
 //! missing or full of garbage costs nothing but the number of the attempt.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
 use contract::names::JOIN_STATE_DIR;
 use contract::{ErrorChain, Phase};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::host::{Root, files};
 
@@ -26,7 +25,7 @@ pub struct Journal {
     /// What has begun and ended in that proving, in order.
     pub steps: Vec<Step>,
     /// The merged NodeConfig that nodeadm's config phase has put on the disk, as a hash.
-    pub configured: Option<u64>,
+    pub configured: Option<String>,
 }
 
 /// A phase that has begun or ended.
@@ -91,12 +90,25 @@ impl Journal {
     }
 }
 
-/// A hash of a merged NodeConfig.
+/// SHA-256 of a merged NodeConfig, in hex: the same in every build of the agent. The order of a
+/// map's keys does not count.
 #[must_use]
-pub fn config_hash(merged: &serde_json::Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    merged.to_string().hash(&mut hasher);
-    hasher.finish()
+pub fn config_hash(merged: &serde_json::Value) -> String {
+    let digest = Sha256::digest(sorted(merged).to_string());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sorted(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(k, v)| (k.clone(), sorted(v))).collect();
+            entries.sort_by(|one, other| one.0.cmp(&other.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(list) => list.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 fn path(root: &Root) -> std::path::PathBuf {
@@ -113,8 +125,17 @@ mod tests {
         journal.begin(Phase::Identify);
         journal.end(Phase::Identify, true);
         journal.begin(Phase::Configure);
-        journal.configured = Some(7);
+        journal.configured = Some("7".into());
         journal
+    }
+
+    #[test]
+    fn a_configurations_hash_is_the_same_in_every_build() {
+        let one = serde_json::json!({"b": [1, true], "a": {"d": "x", "c": null}});
+        let hash = config_hash(&one);
+        assert_eq!(hash, "488c8ac9631a14db2036d1c9eccf85ca9e722e31735efa561763cca44809d6ad");
+        let other = serde_json::json!({"b": [true, 1], "a": {"d": "x", "c": null}});
+        assert_ne!(config_hash(&other), hash);
     }
 
     #[test]

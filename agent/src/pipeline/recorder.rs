@@ -114,12 +114,12 @@ impl Recorder {
     }
 
     /// What nodeadm's config phase has put on the disk in this boot.
-    pub fn configured(&self) -> Option<u64> {
-        self.state.borrow().journal.configured
+    pub fn configured(&self) -> Option<String> {
+        self.state.borrow().journal.configured.clone()
     }
 
     /// nodeadm's config phase has put this on the disk.
-    pub fn set_configured(&self, hash: u64) {
+    pub fn set_configured(&self, hash: String) {
         self.state.borrow_mut().journal.configured = Some(hash);
     }
 

@@ -53,7 +53,8 @@ exit 0
 
 const ECR_PROVIDER: &str = "/etc/eks/image-credential-provider/ecr-credential-provider";
 
-const JOURNALCTL: &str = "#!/bin/sh\necho '{\"level\":\"fatal\",\"error\":\"no such luck\"}'\n";
+const JOURNALCTL: &str =
+    "#!/bin/sh\necho 'fatal cli/main.go:35 Command failed {\"error\": \"no such luck\"}'\n";
 
 struct World {
     dir: tempfile::TempDir,

@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Known, Closed> {
         let phase = Phase::Configure;
         self.recorder.begin(phase, Deadline::within(phase.cap()));
-        let facts = configure::gather(&self.node.root, user_data.as_deref());
+        let mut facts = configure::gather(&self.node.root, user_data.as_deref());
         let config = match &facts.agent {
             Some(Ok(config)) => config.clone(),
             _ => AgentConfig::new("", ""),
@@ -205,6 +205,11 @@ impl<'a> Walk<'a> {
         let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
         self.recorder.standing("configuration", ends.into_iter().collect());
 
+        let kubelet = self.node.systemd.show(contract::names::UNIT_KUBELET).await;
+        let kubelet_runs = kubelet.is_ok_and(|unit| unit.is_active());
+        if !kubelet_runs {
+            facts = configure::with_additions(&self.node.root, facts, user_data.as_deref());
+        }
         let verdict = enforce(configure::verdict(&facts), phase, &config);
         let cluster = NodeConfig::of(&facts.merged)
             .and_then(|node_config| Ok((self.client(&document, &node_config)?, node_config)));
@@ -225,7 +230,6 @@ impl<'a> Walk<'a> {
             false => hostname.unwrap_or_default(),
         };
         self.recorder.know(|instance| instance.name.clone_from(&name));
-        let kubelet = self.node.systemd.show(contract::names::UNIT_KUBELET).await;
         self.recorder.end(phase, &verdict);
         Ok(Known {
             document,
@@ -236,7 +240,7 @@ impl<'a> Walk<'a> {
             merged: facts.merged,
             kube,
             budget,
-            kubelet_runs: kubelet.is_ok_and(|unit| unit.is_active()),
+            kubelet_runs,
         })
     }
 
@@ -344,14 +348,14 @@ impl<'a> Walk<'a> {
         self.recorder.begin(phase, deadline);
         let hash = config_hash(&known.merged);
         // A running kubelet's configuration is left alone, and what is on the disk is not written twice.
-        let is_written = self.recorder.configured() == Some(hash)
+        let is_written = self.recorder.configured().as_ref() == Some(&hash)
             && bootstrap::mismatch(&bootstrap::written(root), &known.node_config).is_none();
         let run = !known.kubelet_runs && !is_written;
         let gather = async || bootstrap::gather(root, systemd, run, deadline).await;
         let judge = |facts: &bootstrap::Facts| {
             let verdict = bootstrap::verdict(facts, &known.node_config);
             if verdict == Verdict::Pass {
-                self.recorder.set_configured(hash);
+                self.recorder.set_configured(hash.clone());
             }
             verdict
         };
@@ -436,6 +440,7 @@ impl<'a> Walk<'a> {
             return (!announced.is_open()).then_some(announced);
         }
         let facts = configure::gather(&self.node.root, known.user_data.as_deref());
+        let facts = configure::with_additions(&self.node.root, facts, known.user_data.as_deref());
         let verdict = enforce(configure::verdict(&facts), Phase::Configure, &known.config);
         if !verdict.is_open() {
             return Some(verdict);

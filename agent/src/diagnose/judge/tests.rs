@@ -124,7 +124,7 @@ fn what_only_the_join_can_know_is_taken_from_it_unless_refuted() {
 fn a_unit_that_failed_speaks_without_the_join() {
     let mut survey = survey();
     let end = End::Failed { result: "exit-code".into(), status: Some(1) };
-    let log = vec![r#"{"level":"fatal","msg":"x","error":"no such key"}"#.to_owned()];
+    let log = vec![r#"fatal cli/main.go:35 Command failed {"error": "no such key"}"#.to_owned()];
     survey.units.config = Some(Run { end, log });
     survey.node_config = Some(configure::NodeConfig {
         cluster: "prod".into(),

@@ -1,4 +1,4 @@
-//! NodeConfigs merged as nodeadm merges them (`reference`: measured with `nodeadm config dump`).
+//! NodeConfigs merged as nodeadm merges them: mergo with override, and its transformers.
 //!
 //! | thing | rule |
 //! |---|---|
@@ -7,46 +7,61 @@
 //! | `kubelet.flags` | concatenated |
 //! | other lists of strings | replaced unless empty |
 //! | `featureGates`, `environment` | per key, and false and "" count |
-//! | `kubelet.config`, `baseRuntimeSpec` | deep, everything counts, lists are replaced |
+//! | `kubelet.config`, `baseRuntimeSpec` | deep, everything counts, null too; lists are replaced |
+//! | `containerd.config` | as TOML: deep, arrays are replaced, keys sorted |
 
 use serde_json::{Map, Value};
 
-/// Merges `later` over `earlier`. `containerd.config`, which nodeadm merges as TOML, is treated as
-/// a scalar here: nothing that the join decides hangs on it.
-pub fn merge(earlier: &mut Value, later: Value) {
-    merge_at("", earlier, later);
+/// Merges the specification `later` over `earlier`.
+///
+/// # Errors
+/// When both have a `containerd.config`, and one of them is not TOML.
+pub fn merge(earlier: &mut Value, later: Value) -> Result<(), String> {
+    merge_at("", earlier, later)
 }
 
-fn merge_at(path: &str, earlier: &mut Value, later: Value) {
+fn merge_at(path: &str, earlier: &mut Value, later: Value) -> Result<(), String> {
     match path {
-        "spec.kubelet.config"
-        | "spec.containerd.baseRuntimeSpec"
-        | "spec.featureGates"
-        | "spec.instance.environment" => merge_free(earlier, later),
-        "spec.kubelet.flags" => concatenate(earlier, later),
-        _ => match (earlier, later) {
-            (Value::Object(earlier), Value::Object(later)) => merge_fields(path, earlier, later),
-            (earlier, later) if !is_empty(&later) => *earlier = later,
+        "kubelet.config"
+        | "containerd.baseRuntimeSpec"
+        | "featureGates"
+        | "instance.environment" => merge_free(earlier, later),
+        "kubelet.flags" => concatenate(earlier, later),
+        "containerd.config" => merge_toml(earlier, later)?,
+        _ => match (&mut *earlier, later) {
+            (Value::Object(earlier), Value::Object(later)) => merge_fields(path, earlier, later)?,
+            (_, later) if !is_empty(&later) => *earlier = later,
             _ => {}
         },
     }
+    Ok(())
 }
 
-fn merge_fields(path: &str, earlier: &mut Map<String, Value>, later: Map<String, Value>) {
+fn merge_fields(
+    path: &str,
+    earlier: &mut Map<String, Value>,
+    later: Map<String, Value>,
+) -> Result<(), String> {
     for (key, value) in later {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        merge_at(&path, earlier.entry(key).or_insert(Value::Null), value);
+        match earlier.get_mut(&key) {
+            Some(below) => merge_at(&path, below, value)?,
+            None => drop(earlier.insert(key, value)),
+        }
     }
+    Ok(())
 }
 
 fn merge_free(earlier: &mut Value, later: Value) {
     match (earlier, later) {
         (Value::Object(earlier), Value::Object(later)) => {
             for (key, value) in later {
-                merge_free(earlier.entry(key).or_insert(Value::Null), value);
+                match earlier.get_mut(&key) {
+                    Some(below) => merge_free(below, value),
+                    None => drop(earlier.insert(key, value)),
+                }
             }
         }
-        (_, Value::Null) => {}
         (earlier, later) => *earlier = later,
     }
 }
@@ -54,8 +69,33 @@ fn merge_free(earlier: &mut Value, later: Value) {
 fn concatenate(earlier: &mut Value, later: Value) {
     match (earlier, later) {
         (Value::Array(earlier), Value::Array(later)) => earlier.extend(later),
-        (earlier, later) if !is_empty(&later) => *earlier = later,
-        _ => {}
+        (earlier, later) => *earlier = later,
+    }
+}
+
+fn merge_toml(earlier: &mut Value, later: Value) -> Result<(), String> {
+    let (one, other) = (earlier.as_str().unwrap_or_default(), later.as_str().unwrap_or_default());
+    if one.is_empty() {
+        *earlier = later;
+    } else if !other.is_empty() {
+        let parse = |text: &str| {
+            text.parse::<toml::Table>().map_err(|error| {
+                format!("`spec.containerd.config` is not TOML: {}", error.message())
+            })
+        };
+        let mut merged = parse(one)?;
+        overlay(&mut merged, parse(other)?);
+        *earlier = merged.to_string().into();
+    }
+    Ok(())
+}
+
+fn overlay(earlier: &mut toml::Table, later: toml::Table) {
+    for (key, value) in later {
+        match (earlier.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(value)) => overlay(below, value),
+            (_, value) => drop(earlier.insert(key, value)),
+        }
     }
 }
 
@@ -76,13 +116,8 @@ mod tests {
 
     use super::*;
 
-    fn merged(earlier: Value, later: Value) -> Value {
-        let mut result = json!({ "spec": earlier });
-        merge(&mut result, json!({ "spec": later }));
-        result["spec"].clone()
-    }
-
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn follows_nodeadms_rules() {
         for (rule, earlier, later, expected) in [
             (
@@ -125,12 +160,18 @@ mod tests {
                        "instance": {"environment": {"default": {"HTTPS_PROXY": "", "A": "1"}}}}),
             ),
             (
-                "kubelet's configuration is merged deep, lists replaced, zero counts",
-                json!({"kubelet": {"config": {"maxPods": 110, "kubeReserved": {"cpu": "1", "memory": "1Gi"},
+                "a service's environment is cleared by null",
+                json!({"instance": {"environment": {"default": {"A": "1"}, "x": {"B": "2"}}}}),
+                json!({"instance": {"environment": {"default": null, "x": {}}}}),
+                json!({"instance": {"environment": {"default": null, "x": {"B": "2"}}}}),
+            ),
+            (
+                "kubelet's configuration is merged deep, lists replaced, zero and null count",
+                json!({"kubelet": {"config": {"maxPods": 110, "a": 1, "kubeReserved": {"cpu": "1", "memory": "1Gi"},
                        "registerWithTaints": [{"key": "a"}]}}}),
-                json!({"kubelet": {"config": {"maxPods": 0, "kubeReserved": {"cpu": "2"},
+                json!({"kubelet": {"config": {"maxPods": 0, "a": null, "kubeReserved": {"cpu": "2"},
                        "registerWithTaints": [{"key": "b"}]}}}),
-                json!({"kubelet": {"config": {"maxPods": 0, "kubeReserved": {"cpu": "2", "memory": "1Gi"},
+                json!({"kubelet": {"config": {"maxPods": 0, "a": null, "kubeReserved": {"cpu": "2", "memory": "1Gi"},
                        "registerWithTaints": [{"key": "b"}]}}}),
             ),
             (
@@ -140,7 +181,28 @@ mod tests {
                 json!({"instance": {"localStorage": {"strategy": "RAID0"}}}),
             ),
         ] {
-            assert_eq!(merged(earlier, later), expected, "{rule}");
+            let mut merged = earlier;
+            merge(&mut merged, later).unwrap();
+            assert_eq!(merged, expected, "{rule}");
         }
+    }
+
+    #[test]
+    fn containerds_configuration_is_merged_as_toml() {
+        let config = |text: &str| json!({"containerd": {"config": text}});
+        let merged = |earlier: &str, later: &str| {
+            let mut merged = config(earlier);
+            merge(&mut merged, config(later)).map(|()| merged)
+        };
+        let both = merged("[a]\nx = true\nl = [1, 2]\n[b]\ny = 1\n", "[a]\nx = false\nl = [3]\n");
+        let table: toml::Table =
+            both.unwrap()["containerd"]["config"].as_str().unwrap().parse().unwrap();
+        assert_eq!(table["a"]["x"].as_bool(), Some(false));
+        assert_eq!(table["a"]["l"].as_array().unwrap().len(), 1);
+        assert_eq!(table["b"]["y"].as_integer(), Some(1));
+        // Alone, nodeadm does not read it either.
+        assert_eq!(merged("", "= broken"), Ok(config("= broken")));
+        assert_eq!(merged("a = 1", ""), Ok(config("a = 1")));
+        assert!(merged("a = 1", "= broken").unwrap_err().contains("not TOML"));
     }
 }

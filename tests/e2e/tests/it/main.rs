@@ -4,6 +4,7 @@
 
 mod architecture;
 mod lives;
+mod node_config;
 mod operate_page;
 mod refusals;
 mod tokens;

@@ -1,4 +1,4 @@
-//! The command line: `init` and `config check`, with nodeadm's options.
+//! The command line: `init`, `config check` and `config dump`, with nodeadm's options.
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,11 @@ enum Command {
 enum ConfigCommand {
     /// Verify configuration.
     Check {
+        #[arg(long, short, default_value = "imds://user-data")]
+        config_source: Vec<String>,
+    },
+    /// Dump configuration.
+    Dump {
         #[arg(long, short, default_value = "imds://user-data")]
         config_source: Vec<String>,
     },
@@ -86,6 +91,13 @@ pub(super) async fn run(root: &Path, arguments: &[String]) -> Result<(), Command
         Command::Config { command: ConfigCommand::Check { config_source } } => {
             let spec = sources::load(root, &config_source, &Imds::of_environment()).await?;
             Ok(spec.validate()?)
+        }
+        Command::Config { command: ConfigCommand::Dump { config_source } } => {
+            let spec = sources::load(root, &config_source, &Imds::of_environment()).await?;
+            let kind = ("node.eks.aws/v1alpha1", "NodeConfig");
+            let dump = serde_json::json!({"kind": kind.1, "apiVersion": kind.0, "spec": spec});
+            crate::output::data(&dump.to_string());
+            Ok(())
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Containerd {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct InstanceOptions {
     pub(super) local_storage: LocalStorage,
-    pub(super) environment: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) environment: BTreeMap<String, Option<BTreeMap<String, String>>>,
     pub(super) network: Network,
 }
 
@@ -88,16 +88,21 @@ struct Document {
     spec: NodeConfigSpec,
 }
 
-/// Reads one document; of several in one YAML stream only the first counts, as in nodeadm.
+/// Reads one document; of several in one YAML stream only the first counts, as in nodeadm, and what
+/// starts with a brace is JSON.
 pub(super) fn parse(text: &[u8]) -> Result<NodeConfigSpec, ConfigError> {
     let decode = |error: &dyn std::fmt::Display| ConfigError::Decode(error.to_string());
     let text = std::str::from_utf8(text).map_err(|e| decode(&e))?;
-    let first = serde_yaml::Deserializer::from_str(text)
-        .next()
-        .ok_or_else(|| ConfigError::Decode("empty document".into()))?;
-    let value = Value::deserialize(first).map_err(|e| decode(&e))?;
+    let value: Value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|e| decode(&e))?
+    } else {
+        let first = serde_yaml::Deserializer::from_str(text)
+            .next()
+            .ok_or_else(|| ConfigError::Decode("empty document".into()))?;
+        Value::deserialize(first).map_err(|e| decode(&e))?
+    };
     let document: Document =
-        serde_json::from_value(without_nulls(value)).map_err(|e| decode(&e))?;
+        serde_json::from_value(as_go_reads("", value)).map_err(|e| decode(&e))?;
     if document.kind != "NodeConfig" || document.api_version != "node.eks.aws/v1alpha1" {
         let (version, kind) = (document.api_version, document.kind);
         return Err(ConfigError::Kind { version, kind });
@@ -106,15 +111,37 @@ pub(super) fn parse(text: &[u8]) -> Result<NodeConfigSpec, ConfigError> {
     Ok(document.spec)
 }
 
-/// An explicit null is as good as absent to Go.
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
+/// Null is as good as absent to Go, empty in a list or a map of texts, and itself in a free map.
+fn as_go_reads(path: &str, value: Value) -> Value {
+    match (path, value) {
+        ("spec.kubelet.config" | "spec.containerd.baseRuntimeSpec", value) => value,
+        ("spec.featureGates", Value::Object(map)) => each(map, |value| match value {
+            Value::Null => false.into(),
+            value => value,
+        }),
+        ("spec.instance.environment", Value::Object(map)) => each(map, |service| match service {
+            Value::Object(variables) => each(variables, text),
+            other => other,
+        }),
+        (_, Value::Object(map)) => {
             let kept = map.into_iter().filter(|(_, value)| !value.is_null());
-            Value::Object(kept.map(|(key, value)| (key, without_nulls(value))).collect())
+            let read = kept.map(|(key, value)| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                (key, as_go_reads(&path, value))
+            });
+            Value::Object(read.collect())
         }
-        other => other,
+        (_, Value::Array(list)) => list.into_iter().map(text).collect(),
+        (_, value) => value,
     }
+}
+
+fn each(map: Map<String, Value>, read: impl Fn(Value) -> Value) -> Value {
+    Value::Object(map.into_iter().map(|(key, value)| (key, read(value))).collect())
+}
+
+fn text(value: Value) -> Value {
+    if value.is_null() { "".into() } else { value }
 }
 
 impl NodeConfigSpec {

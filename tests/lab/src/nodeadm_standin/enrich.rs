@@ -78,12 +78,9 @@ impl Imds {
         Self { http: reqwest::Client::new(), endpoint: "http://127.0.0.1:9".into() }
     }
 
-    /// User data; none is empty.
+    /// User data; an instance without any is an error, as to nodeadm.
     pub(super) async fn user_data(&self) -> Result<Vec<u8>, ImdsError> {
-        match self.get("user-data").await {
-            Err(ImdsError::Status { status: 404, .. }) => Ok(Vec::new()),
-            other => other,
-        }
+        self.get("user-data").await
     }
 
     /// Who the instance is; `ask_ec2` as nodeadm does unless nodes are named by instance id.

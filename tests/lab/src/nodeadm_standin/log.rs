@@ -1,19 +1,13 @@
-//! Log lines as nodeadm's logger (zap, production form) prints them: JSON on stderr.
+//! Log lines as nodeadm's logger prints them: zap's console encoder, without time, on stderr.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 fn line(level: &str, message: &str, fields: Map<String, Value>) {
-    let now = jiff::Timestamp::now();
-    let mut entry = Map::new();
-    entry.insert("level".into(), level.into());
-    entry.insert(
-        "ts".into(),
-        json!(now.as_second() as f64 + f64::from(now.subsec_nanosecond()) / 1e9),
-    );
-    entry.insert("caller".into(), "nodeadm-standin".into());
-    entry.insert("msg".into(), message.into());
-    entry.extend(fields);
-    crate::output::progress(&Value::Object(entry).to_string());
+    let fields = match fields.is_empty() {
+        true => String::new(),
+        false => format!(" {}", Value::Object(fields)),
+    };
+    crate::output::progress(&format!("{level} standin/main.go:1 {message}{fields}"));
 }
 
 pub(super) fn info(message: &str, fields: &[(&str, Value)]) {

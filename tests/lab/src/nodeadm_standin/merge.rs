@@ -37,7 +37,10 @@ pub(super) fn merge(
     list(&mut to.network.nameservers, from.network.nameservers);
     list(&mut to.network.domains, from.network.domains);
     for (service, variables) in from.environment {
-        to.environment.entry(service).or_default().extend(variables);
+        match (to.environment.entry(service).or_default(), variables) {
+            (Some(earlier), Some(later)) => earlier.extend(later),
+            (earlier, later) => *earlier = later,
+        }
     }
     keys(&mut merged.feature_gates, later.feature_gates);
     Ok(merged)
@@ -62,7 +65,7 @@ fn keys(to: &mut BTreeMap<String, bool>, from: BTreeMap<String, bool>) {
     to.extend(from);
 }
 
-/// Deep; false, 0 and empty text override, lists are replaced.
+/// Deep; false, 0, null and empty text override, lists are replaced.
 fn free_map(to: &mut Map<String, Value>, from: Map<String, Value>) {
     for (key, value) in from {
         match (to.get_mut(&key), value) {
@@ -78,6 +81,9 @@ fn free_map(to: &mut Map<String, Value>, from: Map<String, Value>) {
 fn toml(earlier: &str, later: &str) -> Result<String, ConfigError> {
     if later.trim().is_empty() {
         return Ok(earlier.to_owned());
+    }
+    if earlier.is_empty() {
+        return Ok(later.to_owned());
     }
     let parse = |text: &str| {
         text.parse::<toml::Table>().map_err(|e| ConfigError::Toml(e.message().to_owned()))

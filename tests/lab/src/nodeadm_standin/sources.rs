@@ -10,7 +10,7 @@ use super::config::{ConfigError, NodeConfigSpec, parse};
 use super::enrich::{Imds, ImdsError};
 use super::log;
 use super::merge::merge;
-use crate::user_data::{Document, parse as parse_user_data};
+use crate::user_data::{Document, Part, UserDataError, parse as parse_user_data};
 
 /// Why there is no configuration.
 #[derive(Debug, Error)]
@@ -35,34 +35,37 @@ pub(super) enum SourceError {
     NoneInChain,
 }
 
-/// Reads and merges all sources, in order, later over earlier.
+/// Reads all sources and merges them in order, later over earlier; each is merged in itself first.
 pub(super) async fn load(
     root: &Path,
     sources: &[String],
     imds: &Imds,
 ) -> Result<NodeConfigSpec, SourceError> {
-    let mut merged: Option<NodeConfigSpec> = None;
+    let mut read_sources = Vec::new();
     for source in sources {
-        for (at, spec) in read(root, source, imds).await? {
-            let whole = match merged {
-                None => spec,
-                Some(earlier) => {
-                    merge(earlier, spec).map_err(|source| SourceError::Broken { at, source })?
-                }
-            };
-            merged = Some(whole);
-        }
+        read_sources.extend(read(root, source, imds).await?);
     }
-    merged.ok_or(SourceError::NoneInChain)
+    merged(read_sources)?.map(|(_, spec)| spec).ok_or(SourceError::NoneInChain)
 }
 
-async fn read(
-    root: &Path,
-    source: &str,
-    imds: &Imds,
-) -> Result<Vec<(String, NodeConfigSpec)>, SourceError> {
+type Placed = (String, NodeConfigSpec);
+
+fn merged(specs: Vec<Placed>) -> Result<Option<Placed>, SourceError> {
+    let mut whole: Option<Placed> = None;
+    for (at, spec) in specs {
+        let spec = match whole {
+            None => spec,
+            Some((_, earlier)) => merge(earlier, spec)
+                .map_err(|source| SourceError::Broken { at: at.clone(), source })?,
+        };
+        whole = Some((at, spec));
+    }
+    Ok(whole)
+}
+
+async fn read(root: &Path, source: &str, imds: &Imds) -> Result<Option<Placed>, SourceError> {
     if source == "imds://user-data" {
-        return from_user_data(&imds.user_data().await?);
+        return merged(from_user_data(&imds.user_data().await?)?);
     }
     let Some(path) = source.strip_prefix("file://") else {
         return Err(SourceError::Unknown(source.to_owned()));
@@ -77,9 +80,9 @@ async fn read(
     for file in files {
         let content = fs::read(&file).map_err(read(&file))?;
         let at = file.display().to_string();
-        specs.extend(from_file(&at, &content)?);
+        specs.extend(merged(from_file(&at, &content)?)?);
     }
-    Ok(specs)
+    merged(specs)
 }
 
 /// YAML and JSON files, sorted by name, not recursively.
@@ -99,45 +102,45 @@ fn has_suffix(path: &Path) -> bool {
     ["yaml", "yml", "json"].iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
-/// User data that holds no NodeConfig, or does not decode, is tolerated; a NodeConfig that is
-/// broken is not.
-fn from_user_data(raw: &[u8]) -> Result<Vec<(String, NodeConfigSpec)>, SourceError> {
+/// User data that holds no NodeConfig, or one that does not decode, is tolerated as a whole; MIME or
+/// gzip that is broken is not.
+fn from_user_data(raw: &[u8]) -> Result<Vec<Placed>, SourceError> {
     let at = "imds://user-data";
-    let document = match parse_user_data(raw) {
-        Ok(document) => document,
-        Err(error) => {
-            log::warn("Failed to decode user data", &error.to_string());
-            return Ok(Vec::new());
-        }
+    let broken = |error: UserDataError| {
+        let source = ConfigError::Decode(error.to_string());
+        SourceError::Broken { at: at.to_owned(), source }
     };
-    match document {
-        Document::Multipart(parts) => parts
-            .into_iter()
-            .filter(|part| part.media_type == MIME_NODE_CONFIG)
-            .map(|part| one(at, &part.content))
-            .collect(),
-        Document::Plain(content) => match parse(&content) {
-            Ok(spec) => Ok(vec![(at.to_owned(), spec)]),
-            Err(error) => {
-                log::warn("No NodeConfig in user data", &error.to_string());
-                Ok(Vec::new())
-            }
-        },
-    }
+    let read: Result<Vec<_>, _> = match parse_user_data(raw).map_err(broken)? {
+        Document::Multipart(parts) => of_parts(at, parts),
+        Document::Plain(content) => one(at, &content).map(|one| vec![one]),
+    };
+    read.or_else(|error| {
+        let problem = contract::ErrorChain(&error).to_string();
+        log::warn("Encountered error in config provider", &problem);
+        Ok(Vec::new())
+    })
 }
 
-fn from_file(at: &str, content: &[u8]) -> Result<Vec<(String, NodeConfigSpec)>, SourceError> {
+fn of_parts(at: &str, parts: Vec<Part>) -> Result<Vec<Placed>, SourceError> {
+    let ours = parts.into_iter().filter(|part| part.media_type == MIME_NODE_CONFIG);
+    ours.map(|part| one(at, &part.content)).collect()
+}
+
+fn from_file(at: &str, content: &[u8]) -> Result<Vec<Placed>, SourceError> {
     match parse_user_data(content) {
-        Ok(Document::Multipart(parts)) => parts
-            .into_iter()
-            .filter(|part| part.media_type == MIME_NODE_CONFIG)
-            .map(|part| one(at, &part.content))
-            .collect(),
+        Ok(Document::Multipart(parts)) => {
+            let specs = of_parts(at, parts)?;
+            if specs.is_empty() {
+                let source = ConfigError::Decode("could not find NodeConfig".into());
+                return Err(SourceError::Broken { at: at.to_owned(), source });
+            }
+            Ok(specs)
+        }
         _ => Ok(vec![one(at, content)?]),
     }
 }
 
-fn one(at: &str, content: &[u8]) -> Result<(String, NodeConfigSpec), SourceError> {
+fn one(at: &str, content: &[u8]) -> Result<Placed, SourceError> {
     let spec =
         parse(content).map_err(|source| SourceError::Broken { at: at.to_owned(), source })?;
     Ok((at.to_owned(), spec))
@@ -188,7 +191,7 @@ mod tests {
             assert!(from_user_data(text.as_bytes()).unwrap().is_empty(), "{text}");
         }
         let cut = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nx\n";
-        assert!(from_user_data(cut.as_bytes()).unwrap().is_empty());
+        assert!(from_user_data(cut.as_bytes()).is_err());
         assert_eq!(from_user_data(WHOLE.as_bytes()).unwrap().len(), 1);
         let part = |body: &str| {
             format!(
@@ -197,6 +200,6 @@ mod tests {
             )
         };
         assert_eq!(from_user_data(part(WHOLE).as_bytes()).unwrap().len(), 1);
-        assert!(from_user_data(part("kind: Other").as_bytes()).is_err());
+        assert!(from_user_data(part("kind: Other").as_bytes()).unwrap().is_empty());
     }
 }
