@@ -17,6 +17,8 @@ pub mod kubelet_standin;
 mod operator;
 pub mod real;
 pub mod standin;
+#[cfg(test)]
+mod tests;
 mod token;
 mod view;
 mod world;

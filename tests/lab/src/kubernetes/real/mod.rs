@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::authn::Authenticator;
-use super::world::{Emulator, Watcher, World as _};
+use super::world::{Emulator, Watcher, World};
 use super::{NodeView, WorldError, WriteError};
 use keeper::{Keeper, View};
 pub use parts::{Parts, PartsError};
@@ -172,7 +172,12 @@ impl Bound {
     pub async fn serve(self, emulator_url: impl AsRef<str>) -> Result<Handle, RealError> {
         let emulator = Emulator::new(emulator_url.as_ref())?;
         emulator.observe().await.map_err(RealError::Emulator)?;
-        let watcher = Arc::new(Watcher::new(Arc::new(emulator)));
+        self.serve_world(Arc::new(emulator)).await
+    }
+
+    /// Serves the cluster of any world.
+    pub(super) async fn serve_world(self, world: Arc<dyn World>) -> Result<Handle, RealError> {
+        let watcher = Arc::new(Watcher::new(world));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let failed = |source| RealError::Listen { address, source };
         let reviews = TcpListener::bind(address).await.map_err(failed)?;

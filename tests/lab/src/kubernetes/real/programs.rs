@@ -210,6 +210,7 @@ fn api_server_flags(layout: &Layout<'_>, etcd: u16) -> Vec<String> {
         flag("service-account-issuer", "https://kubernetes.default.svc"),
         flag("service-account-key-file", file("service-account.pub")),
         flag("service-account-signing-key-file", file("service-account.key")),
+        flag("authentication-config", path(&layout.dir.join("authentication.json"))),
         flag("authentication-token-webhook-config-file", path(&layout.dir.join("webhook.json"))),
         flag("authentication-token-webhook-version", "v1"),
         // A revoked access entry is to be seen within moments.
@@ -246,8 +247,19 @@ fn scheduler_flags(layout: &Layout<'_>) -> Vec<String> {
     ]
 }
 
-/// kubeconfigs of the controllers and of the webhook; JSON is YAML.
+/// Who may ask without a token: probes. EKS restricts it so from Kubernetes 1.32 on, all others get 401.
+fn authentication() -> serde_json::Value {
+    let open = ["/livez", "/readyz", "/healthz"].map(|path| serde_json::json!({"path": path}));
+    serde_json::json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": true, "conditions": open},
+    })
+}
+
+/// kubeconfigs of the controllers and of the webhook, and who is let in; JSON is YAML.
 fn write_configurations(layout: &Layout<'_>) -> Result<(), RealError> {
+    let config = layout.dir.join("authentication.json");
+    write(&config, authentication().to_string().as_bytes())?;
     let server = format!("https://{}", layout.api);
     for name in ["controller-manager", "scheduler"] {
         let cluster =

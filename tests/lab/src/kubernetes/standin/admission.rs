@@ -74,8 +74,13 @@ fn own_node(node: &str, before: Option<&Value>, after: &Value) -> Result<(), Str
         .filter(|label| is_restricted_label(label))
         .collect();
     if !forbidden.is_empty() {
-        let verb = if before.is_some() { "modify" } else { "set the following" };
-        return Err(format!("is not allowed to {verb} labels: {}", forbidden.join(", ")));
+        let forbidden = forbidden.join(", ");
+        // The API server words the two differently.
+        return Err(if before.is_some() {
+            format!("is not allowed to modify labels: {forbidden}")
+        } else {
+            format!("node \"{node}\" is not allowed to set the following labels: {forbidden}")
+        });
     }
     if before.is_some_and(|before| taints(before) != taints(after)) {
         return Err(format!("node \"{node}\" is not allowed to modify taints"));
@@ -180,7 +185,7 @@ mod tests {
         assert_eq!(
             judge("n", None, &promoted),
             Err(format!(
-                "{prefix}is not allowed to set the following labels: node-role.kubernetes.io/x"
+                "{prefix}node \"n\" is not allowed to set the following labels: node-role.kubernetes.io/x"
             ))
         );
         assert_eq!(

@@ -93,11 +93,12 @@ fn node_authorizer(node: &str, asked: &Attributes<'_>) -> Decision {
         }
         ("", "pods") if asked.verb == "get" => {
             if !asked.own_pod {
-                return Decision::Deny(unrelated(node, asked));
+                return Decision::Deny(unrelated(node));
             }
             true
         }
         ("", "pods") => matches!(asked.verb, "create" | "delete"),
+        ("", "configmaps" | "secrets") => return Decision::Deny(pod_object(node, asked, read)),
         ("coordination.k8s.io", "leases") => return lease(node, asked),
         ("resource.k8s.io", "resourceslices") => read || write || asked.verb.starts_with("delete"),
         _ => false,
@@ -113,11 +114,21 @@ fn foreign_node(node: &str, name: &str) -> String {
     }
 }
 
-fn unrelated(node: &str, asked: &Attributes<'_>) -> String {
-    format!(
-        "no relationship found between node '{node}' and this object: {} {}/{}",
-        asked.resource, asked.namespace, asked.name
-    )
+fn unrelated(node: &str) -> String {
+    format!("no relationship found between node '{node}' and this object")
+}
+
+/// Objects that a node reads for its pods. No pod of the lab needs one, so none is related.
+fn pod_object(node: &str, asked: &Attributes<'_>, read: bool) -> String {
+    if !read {
+        "can only read resources of this type".to_owned()
+    } else if asked.namespace.is_empty() {
+        "can only read namespaced object of this type".to_owned()
+    } else if asked.name.is_empty() {
+        "No Object name found".to_owned()
+    } else {
+        unrelated(node)
+    }
 }
 
 fn lease(node: &str, asked: &Attributes<'_>) -> Decision {

@@ -15,7 +15,7 @@ pub(super) fn name_for(kind: &ResourceType, object: &mut Value) -> Result<String
     }
     let Some(prefix) = meta["generateName"].as_str().filter(|prefix| !prefix.is_empty()) else {
         let why = "metadata.name: Required value: name or generateName is required";
-        return Err(ApiError::invalid(kind, "", why));
+        return Err(ApiError::invalid(kind, "", &[why.to_owned()]));
     };
     let name = format!("{prefix}{}", random_suffix());
     meta["name"] = name.clone().into();

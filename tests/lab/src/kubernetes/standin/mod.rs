@@ -28,8 +28,6 @@ mod selector;
 mod service;
 mod status;
 mod store;
-#[cfg(test)]
-mod tests;
 mod tls;
 mod validation;
 mod watching;
@@ -54,6 +52,7 @@ use listener::Mode;
 use registry::{DEPLOYMENTS, NODES};
 use service::ApiServer;
 use store::Store;
+pub(super) use workloads::Timing;
 
 /// Where and how the stand-in serves.
 #[derive(Debug, Clone)]
@@ -158,15 +157,17 @@ impl Bound {
     pub async fn serve(self, emulator_url: impl AsRef<str>) -> Result<Handle, StandinError> {
         let emulator = Emulator::new(emulator_url.as_ref())?;
         emulator.observe().await.map_err(StandinError::Emulator)?;
-        Ok(self.serve_world(Arc::new(emulator), workloads::Timing::default()))
+        Ok(self.serve_world(Arc::new(emulator), Timing::default()))
     }
 
-    fn serve_world(self, world: Arc<dyn World>, timing: workloads::Timing) -> Handle {
+    /// Serves the cluster of any world.
+    pub(super) fn serve_world(self, world: Arc<dyn World>, timing: Timing) -> Handle {
         let (mode, receiver) = watch::channel(Mode::Open);
         let server = Arc::new(ApiServer {
             store: Arc::new(Store::default()),
             watcher: Watcher::new(world),
             authenticator: Authenticator::default(),
+            remembered: service::Remembered::default(),
             region: self.region,
             cut_off: Mutex::default(),
         });

@@ -53,8 +53,8 @@ pub(super) fn json(code: u16, value: &Value) -> Reply {
     reply(code, "application/json", ReplyBody::Whole(Some(body)))
 }
 
-pub(super) fn text(code: u16, body: &'static str) -> Reply {
-    let body = ReplyBody::Whole(Some(Bytes::from_static(body.as_bytes())));
+pub(super) fn text(code: u16, body: impl Into<Bytes>) -> Reply {
+    let body = ReplyBody::Whole(Some(body.into()));
     reply(code, "text/plain; charset=utf-8", body)
 }
 
@@ -63,5 +63,8 @@ pub(super) fn lines(receiver: mpsc::Receiver<Bytes>) -> Reply {
 }
 
 pub(super) fn error(error: &ApiError) -> Reply {
+    if error.is_plain() {
+        return text(error.code, error.message.clone());
+    }
     json(error.code, &error.to_status())
 }

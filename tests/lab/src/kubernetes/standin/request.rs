@@ -36,6 +36,11 @@ pub(super) struct ResourceRequest {
 }
 
 impl ResourceRequest {
+    /// The namespace that authorisation looks in: a Namespace is in itself.
+    pub(super) fn authorized_namespace(&self) -> &str {
+        if self.kind == &registry::NAMESPACES { &self.name } else { &self.namespace }
+    }
+
     /// `nodes/status`: how authorisation names what is asked for.
     pub(super) fn resource_path(&self) -> String {
         if self.subresource.is_empty() {

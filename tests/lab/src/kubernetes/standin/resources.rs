@@ -129,7 +129,7 @@ pub(super) fn patch(
         "application/merge-patch+json" => patch::merge,
         "application/strategic-merge-patch+json" => patch::strategic,
         "application/apply-patch+yaml" => return apply(store, user, request, asked),
-        other => return Err(ApiError::unsupported_media_type(other)),
+        _ => return Err(ApiError::unsupported_media_type()),
     };
     let document = parse_object(&asked.body)?;
     let written = change(store, user, request, |current| {
@@ -156,7 +156,7 @@ fn apply(
     let Some(manager) = asked.query.get("fieldManager").filter(|manager| !manager.is_empty())
     else {
         let why = "fieldManager: Required value: is required for apply patch";
-        return Err(ApiError::invalid(request.kind, &request.name, why));
+        return Err(ApiError::invalid_options("PatchOptions", why));
     };
     let mut document = parse_object(&asked.body)?;
     check_type(request, &document)?;
@@ -196,13 +196,6 @@ fn change(
 ) -> Result<Written, ApiError> {
     let kind = request.kind;
     let name = &request.name;
-    if let Some(node) = user.node_name()
-        && kind == &NODES
-        && node != name
-    {
-        // Said whether or not the other node exists.
-        admission::node_restriction(node, kind, name, None, Some(&json!({})))?;
-    }
     let written = store.update(kind, &request.namespace, name, |current| {
         let wanted = next(current)?;
         let version = wanted["metadata"]["resourceVersion"].as_str().filter(|v| !v.is_empty());
@@ -262,9 +255,11 @@ pub(super) fn delete(
     }
     let options = if asked.body.is_empty() { json!({}) } else { parse_object(&asked.body)? };
     let wanted = &options["preconditions"]["uid"];
-    if !wanted.is_null() && *wanted != found["metadata"]["uid"] {
-        let why = format!("Precondition failed: UID in precondition: {wanted}");
-        return Err(ApiError::conflict(request.kind, &request.name, &why));
+    if let Some(wanted) = wanted.as_str()
+        && found["metadata"]["uid"] != wanted
+    {
+        let got = found["metadata"]["uid"].as_str().unwrap_or_default();
+        return Err(ApiError::another_uid(request.kind, &request.name, wanted, got));
     }
     let gone = store.delete(request.kind, &request.namespace, &request.name)?;
     let mut details = json!({"name": request.name, "kind": request.kind.resource,
@@ -302,21 +297,24 @@ fn served_subresource(request: &ResourceRequest) -> Result<(), ApiError> {
     match request.subresource.as_str() {
         "" => Ok(()),
         "status" if request.kind.status => Ok(()),
-        _ => Err(ApiError::no_such_path()),
+        _ => Err(ApiError::no_such_resource()),
     }
 }
 
 /// An object must be of the type, name and namespace that its path says.
 fn check_type(request: &ResourceRequest, object: &Value) -> Result<(), ApiError> {
-    let expected =
-        [("kind", request.kind.kind.to_owned()), ("apiVersion", request.kind.api_version())];
-    for (field, expected) in expected {
-        let got = object[field].as_str().unwrap_or(&expected);
-        if got != expected {
-            return Err(ApiError::bad_request(format!(
-                "the {field} in the data ({got}) does not match the expected {field} ({expected})"
-            )));
-        }
+    let expected = request.kind;
+    let version =
+        object["apiVersion"].as_str().map_or_else(|| expected.api_version(), str::to_owned);
+    let kind = object["kind"].as_str().unwrap_or(expected.kind);
+    if (kind, version.as_str()) != (expected.kind, expected.api_version().as_str()) {
+        let group = if expected.group.is_empty() { "core" } else { expected.group };
+        let short = version.rsplit('/').next().unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version \"{short}\" cannot be handled as a {}: converting ({short}.{kind}) to \
+             ({group}.{}): unknown conversion",
+            expected.kind, expected.kind
+        )));
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     if !request.name.is_empty() && !name.is_empty() && name != request.name {

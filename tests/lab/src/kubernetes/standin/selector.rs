@@ -21,7 +21,11 @@ impl Labels {
     /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
     pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
         let bad = |part: &str| {
-            ApiError::bad_request(format!("unable to parse requirement: couldn't parse {part:?}"))
+            // The API server's lexer stops at the first word that is no operator.
+            let found = part.split_whitespace().nth(1).unwrap_or_default();
+            ApiError::bad_request(format!(
+                "unable to parse requirement: found '{found}', expected: in, notin, =, ==, !=, gt, lt"
+            ))
         };
         let mut terms = Vec::new();
         for part in split_outside_parentheses(text) {

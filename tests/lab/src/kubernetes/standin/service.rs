@@ -1,7 +1,8 @@
 //! One request's way: is the cluster served, who asks, what for, may they, do it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::Request;
@@ -9,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use serde_json::Value;
 
 use super::authz::{self, Attributes, Decision};
-use super::registry::PODS;
+use super::registry::{self, PODS};
 use super::reply::{self, Reply};
 use super::request::{Query, ResourceRequest, Target, resolve};
 use super::selector::Fields;
@@ -22,15 +23,38 @@ use crate::kubernetes::world::{Cluster, Watcher};
 /// The largest body that is read, as in the API server.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
+/// How long the API server remembers who a token is; it has no flag for it.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+
 /// Everything a request needs.
 #[derive(Debug)]
 pub(super) struct ApiServer {
     pub(super) store: Arc<Store>,
     pub(super) watcher: Watcher,
     pub(super) authenticator: Authenticator,
+    pub(super) remembered: Remembered,
     pub(super) region: String,
     /// Instances whose requests get no answer.
     pub(super) cut_off: Mutex<BTreeSet<String>>,
+}
+
+/// Whose tokens these are, as the API server remembers it: an access entry that is revoked meanwhile
+/// shuts out a known token only then.
+#[derive(Debug, Default)]
+pub(super) struct Remembered(Mutex<HashMap<String, (User, Instant)>>);
+
+impl Remembered {
+    fn user(&self, token: &str) -> Option<User> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (user, since) = known.get(token)?;
+        (since.elapsed() < REMEMBERED_FOR).then(|| user.clone())
+    }
+
+    fn keep(&self, token: &str, user: &User) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, since)| since.elapsed() < REMEMBERED_FOR);
+        known.insert(token.to_owned(), (user.clone(), Instant::now()));
+    }
 }
 
 /// The connection is to be closed without an answer.
@@ -131,12 +155,18 @@ impl ApiServer {
         authorization: Option<&str>,
         cluster: &Cluster,
     ) -> Result<User, ApiError> {
+        let header = authorization.unwrap_or_default();
+        if let Some(user) = self.remembered.user(header) {
+            return Ok(user);
+        }
         let checked = self.authenticator.user(authorization, &self.watcher, cluster, &self.region);
         let user = checked.await.map_err(|error| {
             tracing::warn!(error = %error, "a token could not be checked");
             ApiError::unavailable()
         })?;
-        user.ok_or_else(ApiError::unauthorized)
+        let user = user.ok_or_else(ApiError::unauthorized)?;
+        self.remembered.keep(header, &user);
+        Ok(user)
     }
 
     fn is_cut_off(&self, user: &User) -> bool {
@@ -160,7 +190,7 @@ impl ApiServer {
             return Err(ApiError::forbidden_path(&verb, &asked.path, &user.name));
         }
         let document = discovery::document(&asked.path, cluster.version.as_deref());
-        document.map(|value| reply::json(200, &value)).ok_or_else(ApiError::no_such_path)
+        document.map(|value| reply::json(200, &value)).ok_or_else(|| unserved(&asked.path))
     }
 
     fn serve_resource(
@@ -198,7 +228,7 @@ impl ApiServer {
             verb: request.verb,
             group: request.kind.group,
             resource: &resource,
-            namespace: &request.namespace,
+            namespace: request.authorized_namespace(),
             name: &request.name,
             path: None,
             own_pods_only: node.is_some_and(|node| narrowed_to(node, query)),
@@ -217,6 +247,18 @@ impl ApiServer {
                 .get(&PODS, &request.namespace, &request.name)
                 .is_some_and(|pod| pod["spec"]["nodeName"] == node)
     }
+}
+
+/// What is said where nothing is: a known resource has another method, a known group another resource.
+fn unserved(path: &str) -> ApiError {
+    if matches!(resolve("GET", path, &Query::default()), Target::Resource(_)) {
+        return ApiError::method_not_allowed();
+    }
+    let served = registry::ALL.iter().any(|kind| {
+        let root = if kind.group.is_empty() { "/api/" } else { "/apis/" };
+        path.starts_with(&format!("{root}{}/", kind.api_version()))
+    });
+    if served { ApiError::no_such_resource() } else { ApiError::no_such_path() }
 }
 
 fn narrowed_to(node: &str, query: &Query) -> bool {

@@ -19,15 +19,14 @@ impl ApiError {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    fn about(mut self, kind: &ResourceType, name: &str) -> Self {
-        let mut details = serde_json::Map::new();
-        if !name.is_empty() {
-            details.insert("name".into(), name.into());
-        }
-        if !kind.group.is_empty() {
-            details.insert("group".into(), kind.group.into());
-        }
-        details.insert("kind".into(), kind.resource.into());
+    fn about(self, kind: &ResourceType, name: &str) -> Self {
+        self.detailed(kind.resource, kind.group, name)
+    }
+
+    fn detailed(mut self, kind: &str, group: &str, name: &str) -> Self {
+        let fields = [("name", name), ("group", group), ("kind", kind)];
+        let named = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let details = named.map(|(field, value)| (field.to_owned(), value.into())).collect();
         self.details = Some(Value::Object(details));
         self
     }
@@ -39,11 +38,9 @@ impl ApiError {
 
     /// A request for a resource that its user may not make.
     pub(super) fn forbidden(request: &ResourceRequest, user: &str, why: &str) -> Self {
-        let place = match (request.kind.namespaced, request.namespace.as_str()) {
-            (true, namespace) if !namespace.is_empty() => {
-                format!("in the namespace \"{namespace}\"")
-            }
-            _ => "at the cluster scope".to_owned(),
+        let place = match request.authorized_namespace() {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace \"{namespace}\""),
         };
         let message = format!(
             "User \"{user}\" cannot {} resource \"{}\" in API group \"{}\" {place}{}{why}",
@@ -58,9 +55,7 @@ impl ApiError {
     /// A path outside the resources that its user may not ask for.
     pub(super) fn forbidden_path(verb: &str, path: &str, user: &str) -> Self {
         let message = format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"");
-        let mut error = Self::new(403, "Forbidden", message);
-        error.details = Some(json!({}));
-        error
+        Self::new(403, "Forbidden", message).detailed("", "", "")
     }
 
     /// A request that authorisation let through and admission refuses.
@@ -80,7 +75,13 @@ impl ApiError {
 
     /// Nothing is served at this path.
     pub(super) fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(404, "", "404 page not found\n")
+    }
+
+    /// A group and version that is served has nothing of this name.
+    pub(super) fn no_such_resource() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message).detailed("", "", "")
     }
 
     pub(super) fn already_exists(kind: &ResourceType, name: &str) -> Self {
@@ -94,10 +95,29 @@ impl ApiError {
         Self::new(409, "Conflict", message).about(kind, name)
     }
 
-    pub(super) fn invalid(kind: &ResourceType, name: &str, why: &str) -> Self {
-        let message = format!("{}.{} \"{name}\" is invalid: {why}", kind.kind, kind.group);
-        let message = message.replacen(". \"", " \"", 1);
-        Self::new(422, "Invalid", message).about(kind, name)
+    /// An object with problems, each `FIELD: MESSAGE`.
+    pub(super) fn invalid(kind: &ResourceType, name: &str, problems: &[String]) -> Self {
+        Self::invalid_as(kind.kind, kind.group, name, problems)
+    }
+
+    /// Options in a query with problems, as [`ApiError::invalid`].
+    pub(super) fn invalid_options(kind: &str, problem: &str) -> Self {
+        Self::invalid_as(kind, "meta.k8s.io", "", &[problem.to_owned()])
+    }
+
+    fn invalid_as(kind: &str, group: &str, name: &str, problems: &[String]) -> Self {
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let listed = match problems {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{qualified} \"{name}\" is invalid: {listed}");
+        let mut error = Self::new(422, "Invalid", message).detailed(kind, group, name);
+        let causes: Vec<Value> = problems.iter().map(|problem| cause(problem)).collect();
+        if let Some(details) = &mut error.details {
+            details["causes"] = causes.into();
+        }
+        error
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -106,16 +126,27 @@ impl ApiError {
 
     pub(super) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(405, "MethodNotAllowed", message)
+        Self::new(405, "MethodNotAllowed", message).detailed("", "", "")
     }
 
-    pub(super) fn unsupported_media_type(got: &str) -> Self {
+    pub(super) fn unsupported_media_type() -> Self {
+        let message = "415: Unsupported Media Type";
+        Self::new(415, "UnsupportedMediaType", message).detailed("", "", "")
+    }
+
+    /// A deletion that was meant for another object of this name.
+    pub(super) fn another_uid(kind: &ResourceType, name: &str, wanted: &str, got: &str) -> Self {
+        let qualified = if kind.group.is_empty() {
+            kind.kind.to_owned()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
         let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/merge-patch+json, application/strategic-merge-patch+json, \
-             application/apply-patch+yaml; got {got}"
+            "Operation cannot be fulfilled on {qualified} \"{name}\": the UID in the precondition \
+             ({wanted}) does not match the UID in record ({got}). The object might have been \
+             deleted and then recreated"
         );
-        Self::new(415, "UnsupportedMediaType", message)
+        Self::new(409, "Conflict", message).detailed(kind.kind, kind.group, name)
     }
 
     pub(super) fn too_large() -> Self {
@@ -131,6 +162,11 @@ impl ApiError {
     pub(super) fn unavailable() -> Self {
         let message = "the server is currently unable to handle the request";
         Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// Whether it is no `Status` but a line of text, as the API server's router answers.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.reason.is_empty()
     }
 
     /// The `Status` object.
@@ -149,6 +185,18 @@ impl ApiError {
         status["code"] = self.code.into();
         status
     }
+}
+
+/// One problem of an object, for programs.
+fn cause(problem: &str) -> Value {
+    let (field, message) = problem.split_once(": ").unwrap_or(("", problem));
+    let reason = match message.split(':').next().unwrap_or_default() {
+        "Required value" => "FieldValueRequired",
+        "Unsupported value" => "FieldValueNotSupported",
+        "Forbidden" => "FieldValueForbidden",
+        _ => "FieldValueInvalid",
+    };
+    json!({"reason": reason, "message": message, "field": field})
 }
 
 #[cfg(test)]
@@ -182,9 +230,12 @@ mod tests {
             ApiError::not_found(&DAEMONSETS, "d").message,
             "daemonsets.apps \"d\" not found"
         );
-        assert_eq!(ApiError::invalid(&PODS, "p", "x").message, "Pod \"p\" is invalid: x");
         assert_eq!(
-            ApiError::invalid(&DAEMONSETS, "d", "x").message,
+            ApiError::invalid(&PODS, "p", &["x".to_owned()]).message,
+            "Pod \"p\" is invalid: x"
+        );
+        assert_eq!(
+            ApiError::invalid(&DAEMONSETS, "d", &["x".to_owned()]).message,
             "DaemonSet.apps \"d\" is invalid: x"
         );
     }

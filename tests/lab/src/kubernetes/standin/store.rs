@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::metadata::{keep_identity, name_for, stamp_new};
-use super::registry::{NAMESPACES, ResourceType};
+use super::registry::{NAMESPACES, ResourceType, SERVICEACCOUNTS, SERVICES};
 use super::status::ApiError;
 
 /// How many changes a watch may lie behind before it has to list again.
@@ -88,7 +88,8 @@ impl Store {
         self.changed.subscribe()
     }
 
-    /// Makes what a new cluster starts with.
+    /// Makes what a new cluster starts with: its namespaces with their service accounts, and the API
+    /// server's own Service. Nobody can watch from before that.
     pub(super) fn seed(&self) {
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let object = json!({"metadata": {"name": name,
@@ -96,7 +97,16 @@ impl Store {
                 "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
             // Seeding twice changes nothing.
             let _exists = self.create(&NAMESPACES, "", object);
+            let account = json!({"metadata": {"name": "default"}});
+            let _exists = self.create(&SERVICEACCOUNTS, name, account);
         }
+        let api = json!({"metadata": {"name": "kubernetes",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"ports": [{"name": "https", "port": 443}]}, "status": {"loadBalancer": {}}});
+        let _exists = self.create(&SERVICES, "default", api);
+        let mut inner = self.lock();
+        inner.oldest = inner.revision;
+        inner.history.clear();
     }
 
     /// Forgets every object, and every watch's place.

@@ -8,18 +8,25 @@ use super::registry::{
 use super::selector::Labels;
 use super::status::ApiError;
 
-/// Refuses an object that the API server would refuse with `Invalid`.
+/// Refuses an object that the API server would refuse with `Invalid`, with all that is wrong with it.
 pub(super) fn check(kind: &ResourceType, object: &Value) -> Result<(), ApiError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let problem = match kind {
-        kind if *kind == DAEMONSETS || *kind == DEPLOYMENTS => workload(&object["spec"]),
-        kind if *kind == PODS => containers("spec", &object["spec"]),
-        kind if *kind == NODES => taints(&object["spec"]["taints"]),
-        kind if *kind == CLUSTERROLEBINDINGS || *kind == ROLEBINDINGS => binding(object),
-        _ => None,
-    };
-    let problem = problem.or_else(|| name_problem(name));
-    problem.map_or(Ok(()), |why| Err(ApiError::invalid(kind, name, &why)))
+    let mut problems = Vec::new();
+    problems.extend(name_problem(name));
+    match kind {
+        kind if *kind == DAEMONSETS || *kind == DEPLOYMENTS => {
+            problems.extend(selector_problem(&object["spec"]));
+            let pod = &object["spec"]["template"]["spec"];
+            problems.extend(container_problems("spec.template.spec", pod));
+        }
+        kind if *kind == PODS => problems.extend(container_problems("spec", &object["spec"])),
+        kind if *kind == NODES => problems.extend(taint_problems(&object["spec"]["taints"])),
+        kind if *kind == CLUSTERROLEBINDINGS || *kind == ROLEBINDINGS => {
+            problems.extend(binding_problem(object));
+        }
+        _ => {}
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(kind, name, &problems)) }
 }
 
 fn name_problem(name: &str) -> Option<String> {
@@ -28,50 +35,51 @@ fn name_problem(name: &str) -> Option<String> {
     (!name.is_empty() && !name.chars().all(legal)).then(|| {
         format!(
             "metadata.name: Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist \
-             of lower case alphanumeric characters, '-' or '.'"
+             of lower case alphanumeric characters, '-' or '.', and must start and end with an \
+             alphanumeric character (e.g. 'example.com', regex used for validation is \
+             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
         )
     })
 }
 
-fn workload(spec: &Value) -> Option<String> {
+/// A selector that does not choose the template's own pods; none at all chooses nothing.
+fn selector_problem(spec: &Value) -> Option<String> {
     let labels = &spec["template"]["metadata"]["labels"];
-    if spec["selector"]["matchLabels"].is_null() && spec["selector"]["matchExpressions"].is_null() {
-        return Some("spec.selector: Required value".to_owned());
-    }
-    if !Labels::from_object(&spec["selector"]).matches(labels) {
-        return Some(format!(
+    let empty =
+        spec["selector"]["matchLabels"].is_null() && spec["selector"]["matchExpressions"].is_null();
+    let chosen = !empty && Labels::from_object(&spec["selector"]).matches(labels);
+    (!chosen).then(|| {
+        format!(
             "spec.template.metadata.labels: Invalid value: {labels}: `selector` does not match \
              template `labels`"
-        ));
-    }
-    containers("spec.template.spec", &spec["template"]["spec"])
+        )
+    })
 }
 
-fn containers(path: &str, spec: &Value) -> Option<String> {
+fn container_problems(path: &str, spec: &Value) -> Vec<String> {
     let Some(list) = spec["containers"].as_array().filter(|list| !list.is_empty()) else {
-        return Some(format!("{path}.containers: Required value"));
+        return vec![format!("{path}.containers: Required value")];
     };
-    for (at, container) in list.iter().enumerate() {
-        for field in ["name", "image"] {
-            if container[field].as_str().unwrap_or_default().is_empty() {
-                return Some(format!("{path}.containers[{at}].{field}: Required value"));
-            }
-        }
-    }
-    None
+    let each = list.iter().enumerate();
+    each.flat_map(|(at, container)| {
+        let missing = |field: &&str| container[*field].as_str().unwrap_or_default().is_empty();
+        let fields = ["name", "image"].into_iter().filter(missing);
+        fields.map(move |field| format!("{path}.containers[{at}].{field}: Required value"))
+    })
+    .collect()
 }
 
-fn taints(taints: &Value) -> Option<String> {
-    for (at, taint) in taints.as_array().into_iter().flatten().enumerate() {
-        let effect = taint["effect"].as_str().unwrap_or_default();
-        if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-            return Some(format!("metadata.taints[{at}].effect: Unsupported value: \"{effect}\""));
-        }
-    }
-    None
+fn taint_problems(taints: &Value) -> Vec<String> {
+    let effect = |taint: &Value| taint["effect"].as_str().unwrap_or_default().to_owned();
+    let each = taints.as_array().into_iter().flatten().map(effect).enumerate();
+    each.filter(|(_, effect)| {
+        !matches!(effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
+    })
+    .map(|(at, effect)| format!("metadata.taints[{at}].effect: Unsupported value: \"{effect}\""))
+    .collect()
 }
 
-fn binding(binding: &Value) -> Option<String> {
+fn binding_problem(binding: &Value) -> Option<String> {
     let role = binding["roleRef"]["name"].as_str().unwrap_or_default();
     role.is_empty().then(|| "roleRef.name: Required value".to_owned())
 }
@@ -97,7 +105,7 @@ mod tests {
                 spec(json!({"a": "b"}), json!([{"name": "c"}])),
                 "spec.template.spec.containers[0].image: Required value",
             ),
-            (json!({"metadata": {"name": "d"}, "spec": {}}), "spec.selector: Required value"),
+            (json!({"metadata": {"name": "d"}, "spec": {}}), "Invalid value: null: `selector`"),
         ];
         for (object, expected) in table {
             let refused = check(&DAEMONSETS, &object).unwrap_err();

@@ -39,7 +39,7 @@ pub(super) fn start(
     if query.flag("sendInitialEvents") {
         let why = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless \
                    the WatchList feature gate is enabled";
-        return Err(ApiError::invalid(request.kind, "", why));
+        return Err(ApiError::invalid_options("ListOptions", why));
     }
     let (labels, fields) = selectors(query)?;
     let watch = Watch { kind: request.kind, namespace: request.namespace.clone(), labels, fields };
@@ -50,8 +50,6 @@ pub(super) fn start(
             (Vec::new(), version.parse().map_err(|_| bad())?)
         }
     };
-    // A revision that is forgotten already is refused in the answer itself.
-    store.changes_since(watch.kind, from)?;
     let seconds = query.get("timeoutSeconds").and_then(|text| text.parse().ok());
     let length = seconds.map_or(DEFAULT_LENGTH, Duration::from_secs);
     let (sender, receiver) = mpsc::channel(BACKLOG);

@@ -25,11 +25,11 @@ use crate::kubernetes::world::Observation;
 
 /// How patient the controllers are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
+pub(in crate::kubernetes) struct Timing {
     /// The longest time between two passes.
-    pub(super) pass: Duration,
+    pub(in crate::kubernetes) pass: Duration,
     /// How long a node may be silent before it is `Unknown`.
-    pub(super) grace: Duration,
+    pub(in crate::kubernetes) grace: Duration,
 }
 
 impl Default for Timing {

@@ -7,6 +7,10 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 
 use super::*;
 
+checks! {
+    kubes_typed_clients_read_write_apply_and_understand_refusals,
+}
+
 fn client(served: &Served, key: &str) -> kube::Client {
     let endpoint = served.handle.endpoint().parse().unwrap();
     let mut config = kube::Config::new(endpoint);
@@ -18,10 +22,8 @@ fn client(served: &Served, key: &str) -> kube::Client {
     kube::Client::try_from(config).unwrap()
 }
 
-#[tokio::test]
-async fn kubes_typed_clients_read_write_apply_and_understand_refusals() {
-    let served = served().await;
-    let (operator, node) = (client(&served, "OPERATOR"), client(&served, "NODEA"));
+async fn kubes_typed_clients_read_write_apply_and_understand_refusals(served: &Served) {
+    let (operator, node) = (client(served, "OPERATOR"), client(served, "NODEA"));
     let version = operator.apiserver_version().await.unwrap();
     assert_eq!((version.major.as_str(), version.minor.as_str()), ("1", "34"));
 

@@ -2,6 +2,10 @@
 
 use super::*;
 
+checks! {
+    a_watch_follows_from_a_revision_and_ends_in_time,
+}
+
 /// Reads a watch's events one by one.
 struct Events(reqwest::Response, Vec<u8>);
 
@@ -28,13 +32,11 @@ async fn watch(client: &Client, query: &str) -> Events {
     Events(client.request(Method::GET, &path).send().await.unwrap(), Vec::new())
 }
 
-#[tokio::test]
-async fn a_watch_follows_from_a_revision_and_ends_in_time() {
-    let served = served().await;
+async fn a_watch_follows_from_a_revision_and_ends_in_time(served: &Served) {
     let operator = served.user("OPERATOR");
     let maps = "/api/v1/namespaces/default/configmaps";
     operator.post(maps, json!({"metadata": {"name": "m"}})).await;
-    let mut all = watch(&operator, "").await;
+    let mut all = watch(&operator, "fieldSelector=metadata.name%3Dm").await;
     all.expect("ADDED", "m").await;
     let (_, list) = operator.get(maps).await;
     let revision = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
@@ -43,21 +45,10 @@ async fn a_watch_follows_from_a_revision_and_ends_in_time() {
     all.expect("MODIFIED", "m").await;
     all.expect("DELETED", "m").await;
 
-    let query = format!("resourceVersion={revision}&timeoutSeconds=1");
+    let query =
+        format!("fieldSelector=metadata.name%3Dm&resourceVersion={revision}&timeoutSeconds=1");
     let mut later = watch(&operator, &query).await;
     later.expect("MODIFIED", "m").await;
     later.expect("DELETED", "m").await;
     assert_eq!(later.next().await, None, "it ends when its time is up");
-}
-
-#[tokio::test]
-async fn a_watch_whose_past_is_forgotten_is_told_so() {
-    let served = served().await;
-    let operator = served.user("OPERATOR");
-    let mut open = watch(&operator, "").await;
-    served.handle.0.server.store.clear();
-    let told = open.next().await.unwrap();
-    assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(410)));
-    let path = "/api/v1/nodes?watch=true&resourceVersion=1";
-    assert_eq!(operator.get(path).await.0, 410);
 }

@@ -1,95 +1,11 @@
-//! Nodes and what runs on them: the controllers, and the kubelet stand-in against them.
+//! The kubelet stand-in against the API server stand-in.
 
 use std::path::{Path, PathBuf};
 
+use super::nodes::{SETS, add_addons};
+use super::served::standin as served;
 use super::*;
 use crate::kubernetes::kubelet_standin::{KubeletOptions, run};
-
-const NODES: &str = "/api/v1/nodes";
-const SETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets";
-const DNS: &str = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
-
-fn add_addons(served: &Served, names: &[&str]) {
-    served.world.change(|seen| {
-        let addons = names.iter().map(|name| {
-            serde_json::from_value(json!({"name": name, "status": "CREATING"})).unwrap()
-        });
-        seen.cluster.as_mut().unwrap().addons = addons.collect();
-    });
-}
-
-#[tokio::test]
-async fn daemons_are_placed_by_taints_and_selectors_and_dns_waits_for_a_ready_node() {
-    let served = served().await;
-    let operator = served.user("OPERATOR");
-    add_addons(&served, &["vpc-cni", "kube-proxy", "coredns"]);
-    let plugin = json!({"metadata": {"name": "plugin"}, "spec": {
-        "selector": {"matchLabels": {"app": "p"}}, "template": {
-            "metadata": {"labels": {"app": "p"}}, "spec": {
-                "nodeSelector": {"node-type": "gpu"},
-                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-                "containers": [{"name": "c", "image": "i"}]}}}});
-    assert_eq!(operator.post(SETS, plugin).await.0, 201);
-    let mut system = a_node("b");
-    system["metadata"]["labels"]["node-type"] = "system".into();
-    system["spec"]["taints"] = json!([]);
-    for node in [a_node("a"), system] {
-        assert_eq!(operator.post(NODES, node).await.0, 201);
-    }
-    let scheduled = |name: &'static str| {
-        let operator = operator.clone();
-        async move {
-            let (_, set) = operator.get(&format!("{SETS}/{name}")).await;
-            set["status"]["desiredNumberScheduled"].as_u64()
-        }
-    };
-    until(|| async { scheduled("aws-node").await == Some(2) }).await;
-    assert_eq!(scheduled("plugin").await, Some(0), "the nodes are fenced while not ready");
-    assert_eq!(served.handle.available("kube-system", "coredns"), 0);
-
-    beat(&operator, "a", "True").await;
-    beat(&operator, "b", "True").await;
-    until(|| async { scheduled("plugin").await == Some(1) }).await;
-    let pods = "/api/v1/namespaces/kube-system/pods?labelSelector=";
-    let (_, placed) = operator.get(&format!("{pods}app%3Dp")).await;
-    assert_eq!(placed["items"][0]["spec"]["nodeName"], "a");
-    let dns =
-        || async { operator.get(&format!("{pods}k8s-app%3Dkube-dns")).await.1["items"].clone() };
-    until(|| async {
-        dns().await.as_array().is_some_and(|pods| {
-            pods.len() == 2 && pods.iter().all(|pod| pod["spec"]["nodeName"] == "b")
-        })
-    })
-    .await;
-    let (_, deployment) = operator.get(DNS).await;
-    assert_eq!(condition(&deployment, "Available")["status"], "False", "bound is not ready");
-
-    add_addons(&served, &["vpc-cni"]);
-    until(|| async { dns().await == json!([]) }).await;
-}
-
-#[tokio::test]
-async fn a_silent_node_becomes_unknown_recovers_and_goes_with_its_instance() {
-    let served = served().await;
-    let a = served.user("NODEA");
-    assert_eq!(a.post(NODES, a_node("a")).await.0, 201);
-    beat(&a, "a", "True").await;
-    let node = || async { a.get("/api/v1/nodes/a").await.1 };
-    until(|| async { taint_keys(&node().await) == ["nvidia.com/gpu"] }).await;
-    assert_eq!(served.handle.nodes()[0].instance_id, "i-a");
-    assert!(served.handle.nodes()[0].ready);
-
-    until(|| async { condition(&node().await, "Ready")["status"] == "Unknown" }).await;
-    let silent = node().await;
-    assert_eq!(condition(&silent, "Ready")["message"], "Kubelet stopped posting node status.");
-    assert!(taint_keys(&silent).contains(&"node.kubernetes.io/unreachable".to_owned()));
-    assert!(!served.handle.nodes()[0].ready);
-
-    beat(&a, "a", "True").await;
-    until(|| async { taint_keys(&node().await) == ["nvidia.com/gpu"] }).await;
-    served.world.change(|seen| seen.instances[0].state = "terminated".into());
-    until(|| async { served.handle.nodes().is_empty() }).await;
-}
 
 /// A process node's root as nodeadm leaves it, and an instance metadata service beside it.
 struct Machine {
