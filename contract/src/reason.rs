@@ -350,8 +350,8 @@ reasons! {
         explains: [GpuCountShort],
     }
 
-    ContainerToolkitMissing { of(Drivers), Hard,
-        "The NVIDIA container runtime is not on the node: containers, the device plugin's too, get no GPUs.",
+    ContainerToolkitMissing { of(Drivers), Soft,
+        "Nothing of NVIDIA's container toolkit is on the node: unless something brings it later, containers get no GPUs.",
         "use an EKS AL2023 NVIDIA image, or install nvidia-container-toolkit before nodeadm runs",
         explains: [ContainerRuntimeMisconfigured, DevicePluginAbsent],
     }
@@ -389,7 +389,7 @@ reasons! {
         explains: [CniNotReady],
     }
     CniConfigInvalid { of(Cni), Hard,
-        "The CNI is installed on the host, and /etc/cni/net.d has no configuration that names a plugin.",
+        "The CNI is installed on the host, and its configuration is not valid or its plugins do not answer.",
         "on the node: ls -l /etc/cni/net.d; then the log of what installs the CNI",
         explains: [CniNotReady],
     }

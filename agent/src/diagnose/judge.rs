@@ -160,7 +160,7 @@ fn bootstrap(survey: &Survey) -> Gate {
     let Some(asked) = &survey.node_config else {
         return unknown(phase, "there is no NodeConfig to compare the disk with");
     };
-    let facts = bootstrap::Facts { run, written: survey.written.clone() };
+    let facts = bootstrap::Facts { run, ..survey.disk.clone() };
     of_verdict(phase, survey, bootstrap::verdict(&facts, asked), Duration::ZERO)
 }
 

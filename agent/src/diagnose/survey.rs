@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use contract::agent_config::{CniKind, GpuOffer};
 use contract::names::{UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN};
 use contract::{AgentConfig, ErrorChain, JoinReport};
 use jiff::Timestamp;
@@ -81,6 +82,8 @@ pub struct Survey {
     pub expected: Expected,
     /// Phase 5: what lies on the disk.
     pub written: bootstrap::Written,
+    /// Phase 5: containerd's configuration, and the program that gets kubelet its token.
+    pub disk: bootstrap::Facts,
     /// Phase 6; without a cluster there is nobody to ask.
     pub cni: Option<Timed<cni::Facts>>,
     /// The name that the Node object has or will have.
@@ -127,7 +130,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     let began = Instant::now();
     let now = Timestamp::now();
     let root = &node.root;
-    let identify = timed(identify::gather(&node.imds, deadline.at_most(IDENTITY))).await;
+    let identify = timed(identify::gather(root, &node.imds, deadline.at_most(IDENTITY))).await;
     let user_data = identify.facts.user_data.as_ref().ok().and_then(Option::as_deref);
     let configure = timed(async { configure::gather(root, user_data) }).await;
     let config = config_of(&configure.facts);
@@ -156,9 +159,12 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
         false => Vec::new(),
     };
     let join = file::read(root).ok().filter(|report| report.boot == node.boot);
+    let wants_gpus =
+        config.gpu_offer == GpuOffer::DevicePlugin && drivers::skipped(&expected).is_none();
     Survey {
         now,
         took: began.elapsed(),
+        disk: bootstrap::look(root, None, wants_gpus),
         boot: node.boot.clone(),
         uptime: clock::uptime(root),
         is_admitted: register::is_admitted(root, &node.boot),
@@ -263,7 +269,19 @@ impl Way {
     ) -> Option<Timed<cni::Facts>> {
         let kube = self.0.as_ref()?;
         let eks = node.eks(document.map_or(&kube.cluster().region, |d| &d.region));
-        Some(timed(cni::gather(&node.root, config.cni, kube, &eks, deadline)).await)
+        let cluster = &kube.cluster().name;
+        let ec2 = node.ec2(&kube.cluster().region);
+        let look = async {
+            let (facts, outlook) = tokio::join!(
+                cni::gather(&node.root, config.cni, kube, &eks, deadline),
+                cni::ask(&node.imds, &eks, &ec2, cluster),
+            );
+            match config.cni {
+                CniKind::VpcCni => cni::Facts { outlook, ..facts },
+                CniKind::Host => facts,
+            }
+        };
+        Some(timed(look).await)
     }
 
     async fn object(

@@ -72,6 +72,26 @@ fn parse(row: &str) -> Expectation {
     }
 }
 
+/// The first driver branches that know a model, by EC2's name for it: NVIDIA's release notes. A
+/// model that is not in the table is known by every branch that EKS's images have had.
+const FIRST_BRANCHES: [(&str, u32); 9] = [
+    ("RTX PRO 4500", 595),
+    ("RTX PRO Server 6000", 570),
+    ("B300", 580),
+    ("GB200", 570),
+    ("B200", 570),
+    ("H200", 535),
+    ("H100", 525),
+    ("L40S", 525),
+    ("L4", 525),
+];
+
+/// The first driver branch that knows `model`.
+#[must_use]
+pub fn first_branch(model: &str) -> Option<u32> {
+    FIRST_BRANCHES.iter().find(|(name, _)| *name == model).map(|(_, branch)| *branch)
+}
+
 /// EC2 puts NVIDIA GPUs into the families g, gr and p; `g5.xlarge`, `gr6f.4xlarge`, `p6-b200.48xlarge`.
 /// AMD's g4ad has GPUs that are not ours to prove.
 fn is_gpu_family(instance_type: &str) -> bool {

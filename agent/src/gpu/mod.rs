@@ -3,9 +3,12 @@
 //! In the order of the evidence, the safest first: [`pci`] and [`module`] read files that never
 //! hang; [`probe`] runs a helper process that may be abandoned, because the driver's library holds
 //! process-wide locks and a stuck thread cannot be killed. Only that helper loads it ([`nvml`]).
-//! [`sample`] is what it says, as plain data; [`expected`] what it should say.
+//! [`sample`] is what it says, as plain data; [`expected`] what it should say. [`kernel`] and [`cdi`]
+//! read what the image has built for the GPUs.
 
+pub mod cdi;
 pub mod expected;
+pub mod kernel;
 pub mod library;
 pub mod module;
 pub mod nvml;

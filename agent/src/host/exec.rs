@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout_at;
 
@@ -38,6 +38,15 @@ impl Output {
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
+}
+
+/// What a program is given besides its arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Feed<'a> {
+    /// Variables on top of the agent's own.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// What it reads from its standard input.
+    pub input: &'a str,
 }
 
 /// Why there is no output.
@@ -76,11 +85,25 @@ pub async fn run<A: AsRef<OsStr>>(
     arguments: &[A],
     deadline: Deadline,
 ) -> Result<Output, ExecError> {
+    run_fed(program, arguments, &Feed::default(), deadline).await
+}
+
+/// The same, with something to read and variables of its own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_fed<A: AsRef<OsStr>>(
+    program: &Path,
+    arguments: &[A],
+    feed: &Feed<'_>,
+    deadline: Deadline,
+) -> Result<Output, ExecError> {
     let given = deadline.remaining();
     let fail = |source| ExecError::Spawn { program: program.to_owned(), source };
     let mut child = Command::new(program)
         .args(arguments)
-        .stdin(Stdio::null())
+        .envs(feed.environment.iter().copied())
+        .stdin(if feed.input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -88,9 +111,17 @@ pub async fn run<A: AsRef<OsStr>>(
         .map_err(fail)?;
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
-    let finish = async { tokio::join!(child.wait(), read_capped(stdout), read_capped(stderr)) };
+    let stdin = child.stdin.take();
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // A program that does not read its input says so by how it ends.
+            let _ = stdin.write_all(feed.input.as_bytes()).await;
+        }
+    };
+    let finish =
+        async { tokio::join!(child.wait(), read_capped(stdout), read_capped(stderr), write) };
     match timeout_at(deadline.instant(), finish).await {
-        Ok((status, stdout, stderr)) => {
+        Ok((status, stdout, stderr, ())) => {
             use std::os::unix::process::ExitStatusExt as _;
             let status = status.map_err(fail)?;
             Ok(Output { code: status.code(), signal: status.signal(), stdout, stderr })
@@ -151,6 +182,15 @@ mod tests {
         let output = sh("head -c 1000000 /dev/zero; echo end >&2", 20.0).await.unwrap();
         assert_eq!(output.stdout.len(), OUTPUT_MAX);
         assert_eq!(output.stderr, "end\n");
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_what_it_is_fed() {
+        let feed = Feed { environment: &[("WORD", "so")], input: "it is" };
+        let deadline = Deadline::within(Duration::from_secs(10));
+        let arguments = ["-c", "cat; echo \" $WORD\""];
+        let output = run_fed(Path::new("/bin/sh"), &arguments, &feed, deadline).await.unwrap();
+        assert_eq!(output.stdout, "it is so\n");
     }
 
     #[tokio::test]

@@ -55,7 +55,18 @@ struct User {
 #[derive(Deserialize)]
 struct Exec {
     #[serde(default)]
+    command: String,
+    #[serde(default)]
     args: Vec<String>,
+}
+
+/// The program that gets kubelet its token; `None` when there is no kubeconfig or it names none.
+#[must_use]
+pub fn exec_command(root: &Root) -> Option<String> {
+    let text = files::read_text(&root.path(PATH)).ok()?;
+    let config: Kubeconfig = serde_yaml::from_str(&text).ok()?;
+    let command = config.users.into_iter().next()?.user.exec?.command;
+    (!command.is_empty()).then_some(command)
 }
 
 /// The cluster that the node's kubelet is configured for.
@@ -121,6 +132,7 @@ users:
             proxy: None,
         };
         assert_eq!(cluster(&root).unwrap(), expected);
+        assert_eq!(exec_command(&root).as_deref(), Some("aws"));
 
         std::fs::write(root.path(PATH), KUBECONFIG.replace("--region", "--other")).unwrap();
         assert!(cluster(&root).unwrap_err().to_string().contains("--region"));

@@ -1,5 +1,7 @@
 //! Phase 5: nodeadm's config phase, run by PID 1, and what it left on the disk.
 
+mod runtime;
+
 use std::time::Duration;
 
 use contract::names::UNIT_NODEADM_CONFIG;
@@ -8,6 +10,7 @@ use tokio::time::sleep;
 
 use super::configure::NodeConfig;
 use super::nodeadm::{self, End, Run};
+use crate::host::program::{self, Program};
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root, files};
 use crate::kube::{Cluster, kubeconfig};
@@ -24,13 +27,22 @@ const ENVIRONMENT: &str = "/etc/eks/kubelet/environment";
 /// Where nodeadm writes kubelet's configuration.
 const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet/config.json";
 
+/// NVIDIA's container toolkit: what nodeadm configures, and what describes GPUs for CDI.
+const TOOLKIT: [&str; 2] = ["nvidia-container-runtime", "nvidia-ctk"];
+
 /// What the phase found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// How nodeadm's config phase went; `None` when it was not run again.
     pub run: Option<Run>,
     /// What is on the disk.
     pub written: Written,
+    /// What is wrong with containerd's configuration.
+    pub runtime: Option<String>,
+    /// The program with which kubelet gets its token, and why it cannot be executed.
+    pub plugin: Option<String>,
+    /// Whether pods are to get GPUs, and nothing of NVIDIA's container toolkit is there.
+    pub lacks_toolkit: bool,
 }
 
 /// What nodeadm's config phase leaves, as far as the join depends on it.
@@ -45,7 +57,13 @@ pub struct Written {
 }
 
 /// Runs nodeadm's config phase, unless `run` is false, and reads what is on the disk.
-pub async fn gather(root: &Root, systemd: &Systemd, run: bool, deadline: Deadline) -> Facts {
+pub async fn gather(
+    root: &Root,
+    systemd: &Systemd,
+    run: bool,
+    wants_gpus: bool,
+    deadline: Deadline,
+) -> Facts {
     let run = if run {
         let end = stock_unit_has_ended(systemd, deadline).await;
         Some(match end {
@@ -55,7 +73,37 @@ pub async fn gather(root: &Root, systemd: &Systemd, run: bool, deadline: Deadlin
     } else {
         None
     };
-    Facts { run, written: written(root) }
+    look(root, run, wants_gpus)
+}
+
+/// What is on the disk after `run`.
+#[must_use]
+pub fn look(root: &Root, run: Option<Run>, wants_gpus: bool) -> Facts {
+    Facts {
+        run,
+        written: written(root),
+        runtime: runtime::problem(root, wants_gpus),
+        plugin: plugin(root),
+        lacks_toolkit: wants_gpus && TOOLKIT.iter().all(|name| is_missing(root, name)),
+    }
+}
+
+fn is_missing(root: &Root, name: &str) -> bool {
+    program::search(root, name) == Program::Missing
+}
+
+/// The exec plugin in kubelet's kubeconfig, when it cannot be executed.
+fn plugin(root: &Root) -> Option<String> {
+    let command = kubeconfig::exec_command(root)?;
+    let found = match command.starts_with('/') {
+        true => program::look(&root.path(&command)),
+        false => program::search(root, &command),
+    };
+    match found {
+        Program::Usable => None,
+        Program::Missing => Some(format!("`{command}` does not exist")),
+        Program::Unusable(why) => Some(format!("`{command}` cannot be executed: {why}")),
+    }
 }
 
 /// Waits for the image's own config phase: two at once would write the same files.
@@ -103,17 +151,20 @@ pub fn verdict(facts: &Facts, asked: &NodeConfig) -> Verdict {
     if let Some(finding) = failed {
         return Verdict::Fail(vec![finding]);
     }
-    match mismatch(&facts.written, asked) {
-        None => Verdict::Pass,
-        Some(what) => {
-            let summary = format!("nodeadm's config phase left something else: {what}");
-            Verdict::Fail(vec![Finding::new(
-                Reason::NodeadmConfigFailed,
-                Phase::Bootstrap,
-                summary,
-            )])
-        }
-    }
+    let finding = |reason, summary| Finding::new(reason, Phase::Bootstrap, summary);
+    let other = mismatch(&facts.written, asked)
+        .map(|what| format!("nodeadm's config phase left something else: {what}"));
+    let plugin = facts.plugin.as_ref().map(|why| format!("kubelet gets its token by {why}"));
+    let findings = [
+        other.map(|what| finding(Reason::NodeadmConfigFailed, what)),
+        plugin.map(|what| finding(Reason::KubeletCredentialPluginMissing, what)),
+        facts.runtime.clone().map(|what| finding(Reason::ContainerRuntimeMisconfigured, what)),
+        facts.lacks_toolkit.then(|| {
+            let what = format!("neither {} is there", TOOLKIT.join(" nor "));
+            finding(Reason::ContainerToolkitMissing, what)
+        }),
+    ];
+    Verdict::of(contract::verdict::rank(findings.into_iter().flatten().collect()))
 }
 
 /// What on the disk is not as asked.
@@ -163,6 +214,33 @@ mod tests {
         Written { cluster: Ok(cluster), node_name: Some("n1".into()), missing: vec![] }
     }
 
+    fn facts() -> Facts {
+        Facts { run: None, written: written(), runtime: None, plugin: None, lacks_toolkit: false }
+    }
+
+    #[test]
+    fn what_kubelet_and_containers_need_is_looked_at() {
+        assert_eq!(verdict(&facts(), &asked()), Verdict::Pass);
+        for (facts, reason) in [
+            (Facts { runtime: Some("x".into()), ..facts() }, Reason::ContainerRuntimeMisconfigured),
+            (Facts { plugin: Some("x".into()), ..facts() }, Reason::KubeletCredentialPluginMissing),
+        ] {
+            let verdict = verdict(&facts, &asked());
+            assert!(matches!(verdict, Verdict::Fail(found) if found[0].reason == reason));
+        }
+        let bare = verdict(&Facts { lacks_toolkit: true, ..facts() }, &asked());
+        assert!(matches!(bare, Verdict::Degraded(found)
+            if found[0].reason == Reason::ContainerToolkitMissing));
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        assert!(look(&root, None, true).lacks_toolkit && !look(&root, None, false).lacks_toolkit);
+        assert_eq!(plugin(&root), None, "no kubeconfig, nothing known");
+        std::fs::create_dir_all(root.path("/var/lib/kubelet")).unwrap();
+        let text = "clusters: []\nusers: [{user: {exec: {command: aws, args: []}}}]\n";
+        std::fs::write(root.path(kubeconfig::PATH), text).unwrap();
+        assert_eq!(plugin(&root).as_deref(), Some("`aws` does not exist"));
+    }
+
     fn changed(change: impl FnOnce(&mut Cluster)) -> Written {
         let mut written = written();
         change(written.cluster.as_mut().unwrap());
@@ -181,7 +259,7 @@ mod tests {
         ] {
             let what = mismatch(&written, &asked()).unwrap();
             assert!(what.contains(says), "{what}");
-            let verdict = verdict(&Facts { run: None, written }, &asked());
+            let verdict = verdict(&Facts { written, ..facts() }, &asked());
             assert!(matches!(verdict, Verdict::Fail(found)
                 if found[0].reason == Reason::NodeadmConfigFailed));
         }

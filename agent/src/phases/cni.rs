@@ -5,13 +5,19 @@
 //! closes the gate, or one sick node would keep out its own replacement. A CNI that is installed on
 //! the host is waited for literally.
 
+mod network;
+mod outlook;
+mod plugins;
+
 use contract::agent_config::CniKind;
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
-use serde_json::Value;
 
 use crate::aws::eks::Eks;
-use crate::host::{Deadline, Root, files};
+use crate::host::{Deadline, Root};
 use crate::kube;
+
+pub use network::{Network, move_aside, of_vpc_cni};
+pub use outlook::{Outlook, ask};
 
 /// Where the plugins lie.
 const PLUGIN_DIR: &str = "/opt/cni/bin";
@@ -22,6 +28,9 @@ const CONFIG_DIR: &str = "/etc/cni/net.d";
 /// The base plugins that every pod's network needs, the VPC CNI's included.
 const PLUGINS: [&str; 3] = ["loopback", "host-local", "portmap"];
 
+/// The one that containerd itself needs, whatever the network.
+const LOOPBACK: &str = "loopback";
+
 /// The VPC CNI's DaemonSet and add-on.
 const DAEMONSET: &str = "aws-node";
 const ADDON: &str = "vpc-cni";
@@ -30,9 +39,13 @@ const ADDON: &str = "vpc-cni";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Base plugins that are not there.
-    pub missing_plugins: Vec<&'static str>,
+    pub missing_plugins: Vec<String>,
     /// What installs the network.
     pub installer: Installer,
+    /// What the soft questions have brought to light.
+    pub outlook: Outlook,
+    /// Why a configuration of an earlier boot is still there.
+    pub leftover: Option<String>,
 }
 
 /// What installs the network.
@@ -46,7 +59,18 @@ pub enum Installer {
         addon: Presence,
     },
     /// The host: the configuration that containerd will take, or why there is none.
-    Host(Result<String, String>),
+    Host(Result<HostNetwork, String>),
+}
+
+/// A network that something on the host has installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNetwork {
+    /// Name of its configuration.
+    pub file: String,
+    /// Plugins that it names and that are not there.
+    pub missing: Vec<String>,
+    /// What its plugins answer that is not as it should be.
+    pub troubles: Vec<String>,
 }
 
 /// Whether something is there.
@@ -60,7 +84,8 @@ pub enum Presence {
     Unknown(String),
 }
 
-/// Looks at the disk and, where the CNI is a pod, at the cluster and, if need be, EKS.
+/// Looks at the disk and, where the CNI is a pod, at the cluster and, if need be, EKS. Changes
+/// nothing: [`move_aside`] is the one act of this phase, and [`ask`] has the soft questions.
 pub async fn gather(
     root: &Root,
     kind: CniKind,
@@ -68,13 +93,23 @@ pub async fn gather(
     eks: &Eks,
     deadline: Deadline,
 ) -> Facts {
-    let directory = root.path(PLUGIN_DIR);
-    let missing = |name: &&str| !files::is_executable(&directory.join(name));
-    let installer = match kind {
-        CniKind::VpcCni => pod(kube, eks, deadline).await,
-        CniKind::Host => Installer::Host(configuration(root)),
+    let (missing_plugins, installer) = match kind {
+        CniKind::VpcCni => (network::missing(root, PLUGINS), pod(kube, eks, deadline).await),
+        CniKind::Host => {
+            (network::missing(root, [LOOPBACK]), Installer::Host(host(root, deadline).await))
+        }
     };
-    Facts { missing_plugins: PLUGINS.into_iter().filter(missing).collect(), installer }
+    Facts { missing_plugins, installer, outlook: Outlook::default(), leftover: None }
+}
+
+async fn host(root: &Root, deadline: Deadline) -> Result<HostNetwork, String> {
+    let network = network::chosen(root)?;
+    let missing = network::missing(root, network.types());
+    let troubles = match missing.is_empty() {
+        true => plugins::ask(root, &network, deadline).await,
+        false => Vec::new(),
+    };
+    Ok(HostNetwork { file: network.file, missing, troubles })
 }
 
 async fn pod(kube: &kube::Client, eks: &Eks, deadline: Deadline) -> Installer {
@@ -94,39 +129,48 @@ async fn pod(kube: &kube::Client, eks: &Eks, deadline: Deadline) -> Installer {
     Installer::Pod { daemonset, addon }
 }
 
-/// The first configuration by name, as containerd chooses.
-fn configuration(root: &Root) -> Result<String, String> {
-    let directory = root.path(CONFIG_DIR);
-    let is_config =
-        |name: &String| [".conf", ".conflist", ".json"].iter().any(|suffix| name.ends_with(suffix));
-    let name = files::names_in(&directory).into_iter().find(is_config);
-    let name = name.ok_or_else(|| format!("`{CONFIG_DIR}` has no configuration"))?;
-    let path = directory.join(&name);
-    let bytes = files::read(&path).map_err(|error| ErrorChain(&error).to_string())?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("`{CONFIG_DIR}/{name}` is no JSON: {error}"))?;
-    let plugins = value.get("plugins").and_then(Value::as_array);
-    if value.get("type").is_some() || plugins.is_some_and(|plugins| !plugins.is_empty()) {
-        Ok(name)
-    } else {
-        Err(format!("`{CONFIG_DIR}/{name}` names no plugin"))
-    }
-}
-
 /// Whether networking will come up.
 #[must_use]
 pub fn verdict(facts: &Facts) -> Verdict {
     if !facts.missing_plugins.is_empty() {
         let what = format!("`{PLUGIN_DIR}` lacks {}", facts.missing_plugins.join(", "));
-        return Verdict::Fail(vec![Finding::new(Reason::CniPluginsMissing, Phase::Cni, what)]);
+        return Verdict::Fail(vec![finding(Reason::CniPluginsMissing, what)]);
     }
-    match &facts.installer {
+    let verdict = match &facts.installer {
         Installer::Pod { daemonset, addon } => pod_verdict(daemonset, addon),
-        Installer::Host(Ok(_)) => Verdict::Pass,
-        Installer::Host(Err(why)) => {
-            let finding = Finding::new(Reason::CniConfigInvalid, Phase::Cni, why.clone());
-            Verdict::Wait(Box::new(finding))
+        Installer::Host(network) => host_verdict(network.as_ref()),
+    };
+    if verdict != Verdict::Pass {
+        return verdict;
+    }
+    let leftover = facts.leftover.as_deref().map(|why| finding(Reason::CniConfigStale, why));
+    Verdict::of(leftover.into_iter().chain(facts.outlook.findings()).collect())
+}
+
+fn finding(reason: Reason, summary: impl Into<String>) -> Finding {
+    Finding::new(reason, Phase::Cni, summary)
+}
+
+/// Whatever installs it is waited for.
+fn host_verdict(network: Result<&HostNetwork, &String>) -> Verdict {
+    let wait = |reason, what: String| Verdict::Wait(Box::new(finding(reason, what)));
+    match network {
+        Err(why) => wait(Reason::CniConfigInvalid, why.clone()),
+        Ok(HostNetwork { file, missing, .. }) if !missing.is_empty() => {
+            let missing = missing.join(", ");
+            wait(
+                Reason::CniPluginsMissing,
+                format!("`{CONFIG_DIR}/{file}` names {missing}, which `{PLUGIN_DIR}` lacks"),
+            )
         }
+        Ok(HostNetwork { troubles, .. }) => match troubles.split_first() {
+            None => Verdict::Pass,
+            Some((first, others)) => {
+                let found = finding(Reason::CniConfigInvalid, first.clone());
+                let found = others.iter().fold(found, |found, other| found.with_evidence(other));
+                Verdict::Wait(Box::new(found))
+            }
+        },
     }
 }
 
@@ -154,17 +198,23 @@ mod tests {
     use super::Presence::{Absent, Present, Unknown};
     use super::*;
 
-    fn outcome(missing: &[&'static str], daemonset: Presence, addon: Presence) -> String {
+    fn outcome(missing: &[&str], daemonset: Presence, addon: Presence) -> String {
         let installer = Installer::Pod { daemonset, addon };
-        word(&Facts { missing_plugins: missing.to_vec(), installer })
+        let missing_plugins = missing.iter().map(|name| (*name).to_owned()).collect();
+        word(&verdict(&Facts { missing_plugins, ..facts(installer) }))
     }
 
-    fn word(facts: &Facts) -> String {
-        match verdict(facts) {
+    fn facts(installer: Installer) -> Facts {
+        let outlook = Outlook::default();
+        Facts { missing_plugins: vec![], installer, outlook, leftover: None }
+    }
+
+    fn word(verdict: &Verdict) -> String {
+        match verdict {
             Verdict::Pass => "pass".into(),
             Verdict::Wait(finding) => format!("wait {}", finding.reason),
+            Verdict::Degraded(found) => format!("degraded {}", found[0].reason),
             Verdict::Fail(found) => format!("fail {}", found[0].reason),
-            other => panic!("{other:?}"),
         }
     }
 
@@ -185,23 +235,40 @@ mod tests {
 
     #[test]
     fn a_cni_on_the_host_is_waited_for() {
+        let network = |missing: &[&str], troubles: &[&str]| {
+            let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let file = "05-cilium.conflist".into();
+            Ok(HostNetwork { file, missing: all(missing), troubles: all(troubles) })
+        };
+        for (network, expected) in [
+            (Err("no configuration".into()), "wait CniConfigInvalid"),
+            (network(&["cilium-cni"], &[]), "wait CniPluginsMissing"),
+            (network(&[], &["refuses STATUS"]), "wait CniConfigInvalid"),
+            (network(&[], &[]), "pass"),
+        ] {
+            assert_eq!(word(&verdict(&facts(Installer::Host(network)))), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_soft_is_said_and_nothing_more() {
+        let installer = Installer::Pod { daemonset: Present, addon: Unknown(String::new()) };
+        let leftover = Some("could not move it aside".into());
+        let stays = verdict(&Facts { leftover, ..facts(installer) });
+        assert_eq!(word(&stays), "degraded CniConfigStale");
+        assert!(stays.is_open());
+    }
+
+    #[tokio::test]
+    async fn looks_at_the_plugins_of_the_hosts_network() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
-        let look = || {
-            word(&Facts {
-                missing_plugins: vec![],
-                installer: Installer::Host(configuration(&root)),
-            })
-        };
-        assert_eq!(look(), "wait CniConfigInvalid");
+        let deadline = Deadline::within(std::time::Duration::from_secs(10));
+        assert!(host(&root, deadline).await.is_err());
         std::fs::create_dir_all(root.path(CONFIG_DIR)).unwrap();
-        for (text, expected) in [
-            ("{", "wait CniConfigInvalid"),
-            (r#"{"plugins":[]}"#, "wait CniConfigInvalid"),
-            (r#"{"cniVersion":"1.0.0","plugins":[{"type":"cilium-cni"}]}"#, "pass"),
-        ] {
-            std::fs::write(root.path(CONFIG_DIR).join("05-cilium.conflist"), text).unwrap();
-            assert_eq!(look(), expected, "{text}");
-        }
+        let text = r#"{"cniVersion":"1.0.0","plugins":[{"type":"cilium-cni"}]}"#;
+        std::fs::write(root.path(CONFIG_DIR).join("05-cilium.conflist"), text).unwrap();
+        let network = host(&root, deadline).await.unwrap();
+        assert_eq!((network.missing, network.troubles), (vec!["cilium-cni".to_owned()], vec![]));
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::aws::Imds;
 use crate::aws::imds::ImdsError;
-use crate::host::Deadline;
+use crate::host::{Deadline, Root, network};
 
 /// What the metadata service says.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Facts {
     pub hostname: Option<String>,
     /// The user data as given; `None` when there is none.
     pub user_data: Result<Option<Vec<u8>>, ImdsError>,
+    /// Why nothing can be reached at all; looked at only when the service does not answer.
+    pub network: Option<String>,
 }
 
 /// Why there is no identity document.
@@ -85,7 +87,7 @@ impl Document {
 }
 
 /// Asks the metadata service for everything at once.
-pub async fn gather(imds: &Imds, deadline: Deadline) -> Facts {
+pub async fn gather(root: &Root, imds: &Imds, deadline: Deadline) -> Facts {
     let (document, hostname, user_data) = tokio::join!(
         document(imds, deadline),
         imds.text("meta-data/local-hostname", deadline),
@@ -94,7 +96,9 @@ pub async fn gather(imds: &Imds, deadline: Deadline) -> Facts {
     let hostname = hostname.ok();
     // Several domains in the VPC's DHCP options come as several names: the first is the node's.
     let hostname = hostname.and_then(|names| names.split_whitespace().next().map(str::to_owned));
-    Facts { document, hostname, user_data }
+    let is_lost = matches!(document, Err(DocumentError::Imds(ImdsError::Unreachable { .. })));
+    let network = if is_lost { network::read(root).and_then(|n| n.problem()) } else { None };
+    Facts { document, hostname, user_data, network }
 }
 
 async fn document(imds: &Imds, deadline: Deadline) -> Result<Document, DocumentError> {
@@ -123,10 +127,16 @@ pub fn verdict(facts: &Facts) -> Verdict {
             findings.push(finding);
         }
     }
+    if let Some(why) = &facts.network {
+        let reason = Reason::NetworkNotConfigured;
+        findings.insert(0, Finding::new(reason, Phase::Identify, why.clone()));
+    }
+    let findings = contract::verdict::rank(findings);
+    let is_coming = |finding: &Finding| {
+        [Reason::ImdsUnreachable, Reason::NetworkNotConfigured].iter().any(|r| finding.reason == *r)
+    };
     match findings.as_slice() {
-        [finding] if finding.reason == Reason::ImdsUnreachable => {
-            Verdict::Wait(Box::new(finding.clone()))
-        }
+        [finding] if is_coming(finding) => Verdict::Wait(Box::new(finding.clone())),
         _ => Verdict::of(findings),
     }
 }
@@ -164,7 +174,7 @@ mod tests {
     }
 
     fn facts() -> Facts {
-        Facts { document: Ok(document()), hostname: None, user_data: Ok(None) }
+        Facts { document: Ok(document()), hostname: None, user_data: Ok(None), network: None }
     }
 
     fn reasons(verdict: Verdict) -> Vec<String> {
@@ -195,6 +205,9 @@ mod tests {
         }
         let both = Facts { document: Err(lost().into()), user_data: Err(lost()), ..facts() };
         assert_eq!(reasons(verdict(&both)), ["wait ImdsUnreachable"], "named once");
+        let network = Some("no interface has a route: ens5 is down".to_owned());
+        let cut_off = Facts { network, document: Err(lost().into()), ..facts() };
+        assert_eq!(reasons(verdict(&cut_off)), ["wait NetworkNotConfigured"]);
         let user_data = Facts { user_data: Err(denied()), ..facts() };
         assert_eq!(reasons(verdict(&user_data)), ["ImdsTokenDenied"]);
     }
@@ -223,7 +236,7 @@ mod tests {
         })
         .await;
         let imds = Imds::at(&server.url());
-        let facts = gather(&imds, Deadline::within(Duration::from_secs(5))).await;
+        let facts = gather(&Root::default(), &imds, Deadline::within(Duration::from_secs(5))).await;
         assert_eq!(facts.document.as_ref().unwrap(), &document());
         assert_eq!(facts.hostname.as_deref(), Some("a.ec2.internal"));
         assert_eq!(facts.user_data.as_ref().unwrap().as_deref(), Some(b"MIME".as_slice()));

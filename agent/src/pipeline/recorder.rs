@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use contract::join_report::{Agent, Gpus, Instance, JoinOutcome, PhaseReport, PhaseState, SCHEMA};
+use contract::join_report::{
+    Agent, Gpus, Instance, JoinOutcome, PhaseReport, PhaseState, Repair, SCHEMA,
+};
 use contract::{Finding, JoinReport, Phase, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -111,6 +113,17 @@ impl Recorder {
     /// What is known of the GPUs.
     pub fn gpus(&self, gpus: Gpus) {
         self.state.borrow_mut().report.gpus = Some(gpus);
+    }
+
+    /// A repair that was tried, and whether it helped.
+    pub fn repaired(&self, repair: Repair) {
+        tracing::info!(
+            reason = repair.reason,
+            action = repair.action,
+            helped = repair.helped,
+            "repair"
+        );
+        self.state.borrow_mut().report.repairs.push(repair);
     }
 
     /// What nodeadm's config phase has put on the disk in this boot.

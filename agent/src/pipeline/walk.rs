@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::agent_config::Deadlines;
+use contract::agent_config::{CniKind, Deadlines, GpuOffer};
+use contract::join_report::Repair;
 use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::budget::Budget;
 use super::enforce::enforce;
@@ -38,6 +40,9 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// How long one round of questions to the metadata service may take.
 const IMDS_ROUND: Duration = Duration::from_secs(5);
+
+/// How much longer than the phases before it the soft questions of phase 6 may take.
+const OUTLOOK: Duration = Duration::from_millis(200);
 
 /// The node, and the ways to what is around it.
 #[derive(Debug)]
@@ -86,6 +91,12 @@ impl Node {
         Eks(self.service("EKS", "eks", region))
     }
 
+    /// EC2 in a region.
+    #[must_use]
+    pub fn ec2(&self, region: &str) -> Ec2 {
+        Ec2(self.service("EC2", "ec2", region))
+    }
+
     fn service(&self, id: &str, name: &'static str, region: &str) -> Service {
         let url = self.endpoints.url(id, name, region);
         Service::new(name, url, region, self.credentials.clone(), self.http.clone())
@@ -120,6 +131,16 @@ struct Known {
     kubelet_runs: bool,
 }
 
+impl Known {
+    /// What the drivers phase is told of the instance.
+    fn expected(&self) -> drivers::Expected {
+        drivers::Expected {
+            instance_type: self.document.instance_type.clone(),
+            gpus: self.config.gpus.clone(),
+        }
+    }
+}
+
 impl<'a> Walk<'a> {
     /// A walk that has not begun.
     #[must_use]
@@ -148,12 +169,13 @@ impl<'a> Walk<'a> {
         let attempt = self.recorder.begin_attempt();
         let (document, hostname, user_data) = self.identify().await?;
         let known = self.configure(document, hostname, user_data, started, attempt).await?;
+        let outlook = self.outlook(&known);
         let (reachable, drivers, written) =
             tokio::join!(self.preflight(&known), self.drivers(&known), self.bootstrap(&known));
         let (reachable, username) = reachable?;
         let (drivers, gpus) = drivers?;
         let written = written?;
-        let cni = self.cni(&known).await?;
+        let cni = self.cni(&known, outlook).await?;
         let proofs = Proofs { drivers, reachable, written, cni };
         let name = self.register(&known, &proofs, &username, attempt).await?;
         self.ready(&known, &name, gpus).await?;
@@ -165,7 +187,9 @@ impl<'a> Walk<'a> {
         let phase = Phase::Identify;
         let deadline = Deadline::within(phase.cap());
         self.recorder.begin(phase, deadline);
-        let gather = async || identify::gather(&self.node.imds, deadline.at_most(IMDS_ROUND)).await;
+        let gather = async || {
+            identify::gather(&self.node.root, &self.node.imds, deadline.at_most(IMDS_ROUND)).await
+        };
         let bare = AgentConfig::new("", "");
         let proof = prove(self.recorder, &bare, phase, deadline, gather, identify::verdict).await;
         let facts = proof.facts.ok_or(Closed)?;
@@ -319,10 +343,7 @@ impl<'a> Walk<'a> {
     /// Proves the GPUs; also gives the number that NVML sees.
     async fn drivers(&self, known: &Known) -> Result<(DriversProven, u32), Closed> {
         let phase = Phase::Drivers;
-        let expected = drivers::Expected {
-            instance_type: known.document.instance_type.clone(),
-            gpus: known.config.gpus.clone(),
-        };
+        let expected = known.expected();
         if let Some(why) = drivers::skipped(&expected) {
             self.recorder.skip(phase, why);
             return DriversProven::of(&Verdict::Pass).map(|proof| (proof, 0)).ok_or(Closed);
@@ -351,10 +372,12 @@ impl<'a> Walk<'a> {
         let is_written = self.recorder.configured().as_ref() == Some(&hash)
             && bootstrap::mismatch(&bootstrap::written(root), &known.node_config).is_none();
         let run = !known.kubelet_runs && !is_written;
-        let gather = async || bootstrap::gather(root, systemd, run, deadline).await;
+        let wants_gpus = known.config.gpu_offer == GpuOffer::DevicePlugin
+            && drivers::skipped(&known.expected()).is_none();
+        let gather = async || bootstrap::gather(root, systemd, run, wants_gpus, deadline).await;
         let judge = |facts: &bootstrap::Facts| {
             let verdict = bootstrap::verdict(facts, &known.node_config);
-            if verdict == Verdict::Pass {
+            if verdict.is_open() {
                 self.recorder.set_configured(hash.clone());
             }
             verdict
@@ -363,17 +386,55 @@ impl<'a> Walk<'a> {
         ConfigurationWritten::of(&proof.verdict).ok_or(Closed)
     }
 
-    async fn cni(&self, known: &Known) -> Result<CniProven, Closed> {
+    /// Asks what is soft about the pods' network, beside the phases before: nobody waits for it.
+    fn outlook(&self, known: &Known) -> JoinHandle<cni::Outlook> {
+        let (node, region) = (self.node, &known.document.region);
+        let (imds, eks, ec2) = (Arc::clone(&node.imds), node.eks(region), node.ec2(region));
+        let cluster = known.node_config.cluster.clone();
+        let is_pod = known.config.cni == CniKind::VpcCni;
+        tokio::spawn(async move {
+            if is_pod { cni::ask(&imds, &eks, &ec2, &cluster).await } else { Default::default() }
+        })
+    }
+
+    async fn cni(
+        &self,
+        known: &Known,
+        outlook: JoinHandle<cni::Outlook>,
+    ) -> Result<CniProven, Closed> {
         let phase = Phase::Cni;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
+        let leftover = self.move_leftover_aside(known);
+        let outlook = timeout(OUTLOOK, outlook).await.ok().and_then(Result::ok).unwrap_or_default();
         let eks = self.node.eks(&known.document.region);
         let root = &self.node.root;
-        let gather =
-            async || cni::gather(root, known.config.cni, &known.kube, &eks, deadline).await;
+        let gather = async || {
+            let facts = cni::gather(root, known.config.cni, &known.kube, &eks, deadline).await;
+            cni::Facts { outlook: outlook.clone(), leftover: leftover.clone(), ..facts }
+        };
         let proof =
             prove(self.recorder, &known.config, phase, deadline, gather, cni::verdict).await;
         CniProven::of(&proof.verdict).ok_or(Closed)
+    }
+
+    /// Moves the VPC CNI's configuration aside when it is of an earlier boot, so that the node is
+    /// not called Ready before its network is up; gives why that failed. Whether it is of this
+    /// boot is told by the boot that was admitted, never by a clock.
+    fn move_leftover_aside(&self, known: &Known) -> Option<String> {
+        let Node { root, boot, .. } = self.node;
+        let is_ours = known.config.cni == CniKind::VpcCni;
+        if !is_ours || known.kubelet_runs || register::is_admitted(root, boot) {
+            return None;
+        }
+        let file = cni::of_vpc_cni(root)?;
+        let moved = cni::move_aside(root, &file);
+        self.recorder.repaired(Repair {
+            reason: Reason::CniConfigStale.name().to_owned(),
+            action: format!("move `{file}` of an earlier boot aside"),
+            helped: moved.is_ok(),
+        });
+        moved.err()
     }
 
     /// Lets kubelet start and waits for the Node object; gives its name.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{LOOK, join_report};
+use crate::gpu::kernel::Kernels;
 use crate::gpu::library;
 use crate::gpu::module;
 use crate::gpu::pci;
@@ -216,6 +217,9 @@ impl Sampler {
             nvml,
             units: Vec::new(),
             unit_log: Vec::new(),
+            // Both are for the join, which looks before anything runs.
+            kernels: Kernels::default(),
+            stale_cdi: None,
             // Long enough that nothing is excused by a start that is still under way.
             up: Duration::MAX,
         });

@@ -42,6 +42,7 @@ fn survey() -> Survey {
             document: Ok(document),
             hostname: Some("n1".into()),
             user_data: Ok(None),
+            network: None,
         }),
         configure: timed(configure::Facts { agent: Some(Ok(config)), ..Default::default() }),
         node_config: None,
@@ -56,6 +57,7 @@ fn survey() -> Survey {
             node_name: None,
             missing: vec!["/var/lib/kubelet/kubeconfig"],
         },
+        disk: bootstrap::look(&crate::host::Root::new("/nowhere"), None, false),
         cni: None,
         name: "n1".into(),
         is_admitted: false,
@@ -157,6 +159,8 @@ fn a_driver_that_is_amiss_is_named_with_its_fix() {
         nvml: NvmlFacts::none(Outcome::Failed(Failure::LibraryMissing { searched: vec![] })),
         units: vec![],
         unit_log: vec![],
+        kernels: Default::default(),
+        stale_cdi: None,
         up: Duration::from_secs(3600),
     }));
     let diagnosis = judge(&survey);

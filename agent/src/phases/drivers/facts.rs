@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use crate::gpu::library;
+use crate::gpu::kernel::{self, Kernels};
 use crate::gpu::module::{self, Module};
 use crate::gpu::pci::{self, PciGpu};
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome};
 use crate::gpu::sample::Failure;
+use crate::gpu::{cdi, library};
 use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root, clock};
 
@@ -41,6 +42,10 @@ pub struct DriverFacts {
     pub units: Vec<(&'static str, UnitState)>,
     /// The last lines of a failed driver unit.
     pub unit_log: Vec<String>,
+    /// The kernels that the image has the module for; looked for only when it is not loaded.
+    pub kernels: Kernels,
+    /// What the CDI specification names and is not there; looked at only when the driver answers.
+    pub stale_cdi: Option<String>,
     /// How long the node has been up, or been looked at, whichever is longer.
     pub up: Duration,
 }
@@ -72,6 +77,8 @@ pub async fn gather_with(helper: &Helper, root: &Root, deadline: Deadline) -> Dr
         nvml,
         units: Vec::new(),
         unit_log: Vec::new(),
+        kernels: if loaded { Kernels::default() } else { kernel::read(root) },
+        stale_cdi: if loaded { cdi::missing(root) } else { None },
         up: clock::uptime(root).unwrap_or_default().max(looked_for()),
     };
     if facts.is_amiss() {

@@ -7,7 +7,7 @@ use contract::verdict::rank;
 use contract::{Finding, Phase, Reason, Verdict};
 
 use super::{DriverFacts, Expected};
-use crate::gpu::expected::{Count, Expectation, is_model};
+use crate::gpu::expected::{Count, Expectation, first_branch, is_model};
 use crate::gpu::probe::Outcome;
 use crate::gpu::sample::{CallError, Failure, GpuSample};
 
@@ -73,7 +73,7 @@ impl Seen<'_> {
         let mut causes = Vec::new();
         causes.extend(self.absent());
         if causes.is_empty() {
-            causes.extend(self.driver());
+            causes.extend(self.too_old().or_else(|| self.driver()));
         }
         if causes.is_empty() {
             causes.extend(self.lost());
@@ -81,6 +81,7 @@ impl Seen<'_> {
             causes.extend(self.unexpected());
         }
         causes.extend(self.unknown());
+        causes.extend(self.stale_cdi());
         causes
     }
 
@@ -142,13 +143,52 @@ impl Seen<'_> {
     }
 
     fn not_loaded(&self) -> (Reason, String, bool) {
-        let why = match (self.pending_unit(), self.failed_unit()) {
-            (Some(unit), _) => format!("; {unit} is at work"),
-            (None, Some(unit)) => format!("; {unit} has failed"),
-            (None, None) => String::new(),
+        let what = "the kernel module `nvidia` is not loaded";
+        let kernels = &self.facts.kernels;
+        if kernels.is_mismatch() {
+            let (running, built_for) = (kernels.running.as_deref(), kernels.built_for.join(", "));
+            let summary = format!(
+                "{what}: it is there for {built_for}, and {} runs",
+                running.unwrap_or_default()
+            );
+            // A unit at work may be building it.
+            return (Reason::DriverKernelMismatch, summary, self.pending_unit().is_some());
+        }
+        match (self.pending_unit(), self.failed_unit()) {
+            (Some(unit), _) => {
+                (Reason::DriverNotLoaded, format!("{what}; {unit} is at work"), self.is_coming())
+            }
+            (None, Some(unit)) => {
+                (Reason::DriverUnitFailed, format!("{what}: {unit} has failed for good"), false)
+            }
+            (None, None) => (Reason::DriverNotLoaded, what.to_owned(), self.is_coming()),
+        }
+    }
+
+    /// A driver that finds no GPUs, or fewer than there are, because it is older than they are.
+    fn too_old(&self) -> Option<Cause> {
+        let finds_less = match &self.facts.nvml.outcome {
+            Outcome::Complete => {
+                let found = self.facts.nvml.gpus.len();
+                found < self.required() && self.pci().is_some_and(|count| count >= self.required())
+            }
+            Outcome::Failed(Failure::Init { error, .. }) => {
+                error.code != CallError::VERSION_MISMATCH
+            }
+            _ => false,
         };
-        let summary = format!("the kernel module `nvidia` is not loaded{why}");
-        (Reason::DriverNotLoaded, summary, self.is_coming())
+        let model = self.expectation.model.as_deref()?;
+        let version = self.facts.module.version.as_deref()?;
+        let branch: u32 = version.split('.').next()?.parse().ok()?;
+        let first = first_branch(model).filter(|first| finds_less && branch < *first)?;
+        let summary = format!("the driver is {version}, and {model} needs {first} or newer");
+        Some(Cause { finding: self.finding(Reason::DriverTooOld, summary), may_heal: false })
+    }
+
+    fn stale_cdi(&self) -> Option<Cause> {
+        let what = self.facts.stale_cdi.as_ref()?;
+        let finding = Finding::new(Reason::CdiStale, Phase::Drivers, what.clone());
+        Some(Cause { finding, may_heal: false })
     }
 
     fn failed(&self, failure: &Failure) -> (Reason, String, bool) {

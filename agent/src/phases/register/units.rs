@@ -28,6 +28,9 @@ const REJECTED: [&str; 9] = [
     "invalid configuration",
 ];
 
+/// Its words for a machine that it cannot work on: flags and configuration were taken.
+const MACHINE: &str = "failed to run Kubelet";
+
 /// Its words for a program that gets it credentials and is not there.
 const NO_PLUGIN: [&str; 3] =
     ["plugin binary executable", "getting credentials: exec: executable", "aws: command not found"];
@@ -145,7 +148,7 @@ fn last_word(log: &[String]) -> Option<(Word, &str)> {
     recent.map(String::as_str).find_map(|line| {
         let word = if has(line, &NO_PLUGIN) {
             Word::NoPlugin
-        } else if has(line, &REJECTED) {
+        } else if has(line, &REJECTED) && !line.contains(MACHINE) {
             Word::Rejected
         } else if line.contains(OTHER_NAME) {
             Word::OtherName
@@ -239,6 +242,14 @@ mod tests {
             (&up, &[SUCCESS, REFUSES], 30, "fail KubeletUnauthorized"),
             (&looping, &[REFUSES, REJECTS], 30, "fail KubeletConfigRejected"),
             (&looping, &["nothing of note"], 2, "wait KubeletCrashLoop"),
+            (
+                &looping,
+                &[
+                    r#"E1 1 run.go:72] "x" err="failed to run Kubelet: invalid configuration: cgroup""#,
+                ],
+                2,
+                "wait KubeletCrashLoop",
+            ),
         ] {
             assert_eq!(word(&up, kubelet, log, seconds), expected, "{log:?}");
         }

@@ -45,6 +45,8 @@ fn observed(report: Option<JoinReport>, change: impl FnOnce(&mut DriverFacts)) -
         },
         units: Vec::new(),
         unit_log: Vec::new(),
+        kernels: Default::default(),
+        stale_cdi: None,
         up: Duration::MAX,
     };
     change(&mut facts);

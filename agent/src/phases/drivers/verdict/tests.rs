@@ -1,6 +1,7 @@
 //! Facts of an eight-GPU node, whole and broken in every way that the phase can name.
 
 use super::*;
+use crate::gpu::kernel::Kernels;
 use crate::gpu::module::Module;
 use crate::gpu::pci::PciGpu;
 use crate::gpu::probe::NvmlFacts;
@@ -50,6 +51,8 @@ fn healthy() -> DriverFacts {
         },
         units: Vec::new(),
         unit_log: Vec::new(),
+        kernels: Kernels::default(),
+        stale_cdi: None,
         up: LONG_UP,
     }
 }
@@ -164,7 +167,7 @@ fn every_state_of_the_driver_has_its_verdict() {
         ("no module, long up", unloaded(), "Fail DriverNotLoaded"),
         ("no module yet", young(unloaded()), "Wait DriverNotLoaded"),
         ("no module, a unit is at work", at_work(unloaded()), "Wait DriverNotLoaded"),
-        ("no module, its unit has failed", broken(unloaded()), "Fail DriverNotLoaded"),
+        ("no module, its unit has failed", broken(unloaded()), "Fail DriverUnitFailed"),
         ("no library", missing(), "Fail DriverLibraryMissing"),
         ("no library yet", young(missing()), "Wait DriverLibraryMissing"),
         ("a library that does not load", unloadable(), "Fail DriverLibraryMissing"),
@@ -328,4 +331,42 @@ fn the_report_counts_each_layer() {
 
     let report = super::report(&unloaded(), &p5());
     assert_eq!((report.pci, report.nvml, report.driver), (Some(8), None, None));
+}
+
+#[test]
+fn a_module_for_other_kernels_explains_the_failed_unit() {
+    let mut facts = unloaded();
+    facts.units = unit("failed");
+    let running = Some("6.12.53".to_owned());
+    facts.kernels = Kernels { running, built_for: vec!["6.12.40".into()] };
+    let Verdict::Fail(found) = verdict(&facts, &p5()) else { panic!() };
+    assert_eq!(found[0].reason, Reason::DriverKernelMismatch);
+    assert!(found[0].summary.contains("6.12.53") && found[0].summary.contains("6.12.40"));
+    facts.units = unit("activating");
+    assert!(matches!(verdict(&facts, &p5()), Verdict::Wait(_)), "it may be built still");
+}
+
+#[test]
+fn a_driver_that_does_not_know_the_gpus_is_too_old() {
+    let g7 = Expected { instance_type: "g7.48xlarge".into(), gpus: None };
+    let reason = |facts: &DriverFacts, expected: &Expected| match verdict(facts, expected) {
+        Verdict::Fail(found) => found[0].reason.to_string(),
+        other => format!("{other:?}"),
+    };
+    let mut none = healthy();
+    none.nvml.gpus.clear();
+    assert_eq!(reason(&none, &g7), "DriverTooOld");
+    assert_eq!(reason(&init_failed(999), &g7), "DriverTooOld");
+    assert_eq!(reason(&init_failed(18), &g7), "DriverLibraryMismatch");
+    assert_eq!(reason(&none, &p5()), "GpuCountShort", "580 knows an H100");
+    let working = verdict(&healthy(), &g7);
+    assert!(!matches!(working, Verdict::Fail(_)), "GPUs that work are known: {working:?}");
+}
+
+#[test]
+fn a_stale_cdi_specification_keeps_nobody_out() {
+    let mut facts = healthy();
+    facts.stale_cdi = Some("`/run/cdi/nvidia.yaml` names `/x`, which is not there".into());
+    let Verdict::Degraded(found) = verdict(&facts, &p5()) else { panic!() };
+    assert_eq!(found[0].reason, Reason::CdiStale);
 }

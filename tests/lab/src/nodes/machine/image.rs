@@ -47,6 +47,9 @@ const FROM_HOST: [&str; 16] = [
     "alternatives",
 ];
 
+/// A pod here needs no toolkit: the device plugin is a double, too. The image has it all the same.
+const NVIDIA_CTK_DOUBLE: &str = "#!/bin/sh\n# nvidia-ctk-double of the lab\necho 'nvidia-ctk-double: present, never run' >&2\nexit 1\n";
+
 const IPTABLES: [&str; 6] = [
     "iptables",
     "iptables-save",
@@ -80,6 +83,7 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     }
     let disks = usr.join("bin/setup-local-disks");
     file(&disks, SETUP_LOCAL_DISKS_DOUBLE, 0o755)?;
+    file(&usr.join("bin/nvidia-ctk"), NVIDIA_CTK_DOUBLE, 0o755)?;
     file(&dir.join("beyond-al2023.conf"), &settings::shown(), 0o644)?;
     let images = dir.join("images");
     let import = format!(
