@@ -13,6 +13,10 @@ use crate::host::Deadline;
 const FIRST_POLL: Duration = Duration::from_millis(100);
 const LAST_POLL: Duration = Duration::from_millis(500);
 
+/// A look that has less time than this is not begun: what it cannot read in time would pass for
+/// unknown, and hide what the look before has seen.
+const LEAST_LOOK: Duration = Duration::from_secs(1);
+
 /// How much longer than its deadline a gathering may take before it is given up: it has the
 /// deadline itself, so this catches only what ignores it.
 const OVERTIME: Duration = Duration::from_secs(3);
@@ -62,11 +66,15 @@ async fn look<F>(
             }
             Verdict::Wait(finding) => {
                 recorder.waiting(phase, &finding);
+                if deadline.remaining() < poll + LEAST_LOOK {
+                    sleep(deadline.remaining()).await;
+                    return (Some(facts), Verdict::Fail(vec![*finding]));
+                }
                 waited_for = Some(*finding);
             }
             verdict => return (Some(facts), verdict),
         }
-        sleep(poll.min(deadline.remaining())).await;
+        sleep(poll).await;
         poll = poll.mul_f64(1.5).min(LAST_POLL);
     }
 }
@@ -125,9 +133,16 @@ mod tests {
     async fn a_look_that_the_deadline_cuts_short_does_not_hide_the_cause() {
         let (_dir, recorder) = recorder();
         let config = AgentConfig::new("prod", "h100");
-        let deadline = Deadline::within(Duration::from_millis(300));
+        let deadline = Deadline::within(LEAST_LOOK + Duration::from_millis(300));
         recorder.begin(Phase::Ready, deadline);
-        let gather = async || deadline.has_passed();
+        let mut looks = 0;
+        let gather = async || {
+            looks += 1;
+            if looks > 1 {
+                sleep(deadline.remaining()).await;
+            }
+            deadline.has_passed()
+        };
         let judge = |is_cut: &bool| {
             let reason = if *is_cut { Reason::NodeNotReady } else { Reason::CniNotReady };
             Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, "seen")))

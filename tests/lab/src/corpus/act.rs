@@ -37,7 +37,16 @@ pub async fn play(stage: &Stage, case: &Case) -> Line {
         Err(error) => return Line { why: Some(format!("{error:#}")), ..line },
     };
     let node = Node { stage, case, instance };
-    let (heard, judgement) = listen(&node).await;
+    let heals = async {
+        match case.heals_after {
+            Some(seconds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                stage.fault(case, "clear").await.err()
+            }
+            None => None,
+        }
+    };
+    let ((heard, judgement), unhealed) = tokio::join!(listen(&node), heals);
     line.seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     line.named = heard.named();
     line.channels = case.reason.map(|cause| heard.channels(cause)).unwrap_or_default();
@@ -45,6 +54,7 @@ pub async fn play(stage: &Stage, case: &Case) -> Line {
         Judgement::Passed => after(&node).await.err(),
         Judgement::NotYet(why) | Judgement::Wrong(why) => Some(why),
     };
+    line.why = line.why.or(unhealed.map(|error| format!("{error:#}")));
     line.passed = line.why.is_none();
     if let Err(error) = stage.terminate(&node.instance).await {
         line.why.get_or_insert(format!("the instance could not be ended: {error:#}"));
@@ -90,7 +100,7 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             until(node, "the node has not joined", is_ready).await
         }
         Step::Fault(fault) => {
-            node.stage.fault(node.case, fault).await.map_err(said)?;
+            node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
             tokio::time::sleep(Duration::from_secs(3)).await;
             stays_ready(node, lines)
         }

@@ -67,6 +67,9 @@ pub struct Case {
     /// It is in CI's sample.
     #[serde(default)]
     pub sample: bool,
+    /// The faults are lifted so many seconds after the launch.
+    #[serde(default)]
+    pub heals_after: Option<u64>,
     /// What happens after the verdict.
     #[serde(default)]
     pub then: Vec<Step>,
@@ -202,16 +205,29 @@ pub enum Nodes {
 
 /// What happens to a node after its verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "String")]
 pub enum Step {
-    /// All faults are lifted; the node must join by itself.
+    /// `lift`: all faults are lifted; the node must join by itself.
     Lift,
-    /// One more fault; the node must stay Ready.
-    Fault(String),
-    /// The join's process is killed; the node must be Ready afterwards, in a new life.
+    /// `fault clock-behind=3600`: one more fault; the node must stay Ready.
+    Fault(Fault),
+    /// `kill-join`: the join's process is killed; the node must be Ready afterwards, in a new life.
     KillJoin,
-    /// The instance reboots; the node must be Ready afterwards, in a new boot.
+    /// `reboot`: the instance reboots; the node must be Ready afterwards, in a new boot.
     Reboot,
+}
+
+impl TryFrom<String> for Step {
+    type Error = crate::faults::FaultError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            "lift" => Ok(Self::Lift),
+            "kill-join" => Ok(Self::KillJoin),
+            "reboot" => Ok(Self::Reboot),
+            other => other.strip_prefix("fault ").unwrap_or(other).parse().map(Self::Fault),
+        }
+    }
 }
 
 /// Why the corpus cannot be read.
@@ -372,11 +388,6 @@ impl Case {
             return Err("`about` must be one sentence that says what is broken".into());
         }
         self.injections().map_err(|error| error.to_string())?;
-        for step in &self.then {
-            if let Step::Fault(fault) = step {
-                fault.parse::<Fault>().map_err(|error| error.to_string())?;
-            }
-        }
         // The parameter's name holds it.
         let longest = names::report_parameter("corpus", &self.case, "i-0123456789abcdef0").len();
         if longest > 200 { Err("the name is too long".into()) } else { Ok(()) }

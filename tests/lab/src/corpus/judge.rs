@@ -91,7 +91,8 @@ impl Heard {
     }
 
     fn outcome(&self) -> Option<JoinOutcome> {
-        self.report.as_ref().map(|report| report.outcome)
+        let line = || self.console.last().map(|line| line.outcome);
+        self.report.as_ref().map(|report| report.outcome).or_else(line)
     }
 
     /// The first hard verdict that the console ever showed.

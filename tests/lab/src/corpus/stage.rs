@@ -91,12 +91,12 @@ impl Stage {
     /// # Errors
     /// When the lab or AWS refuses.
     pub async fn launch(&self, case: &Case, rendered: &Rendered) -> anyhow::Result<String> {
-        let mut faults = case.faults.clone();
         if let Some(agent) = &rendered.agent_on_disk {
-            faults.push(format!("write={}:{agent}", contract::names::AGENT_CONFIG_PATH));
+            let write = format!("write={}:{agent}", contract::names::AGENT_CONFIG_PATH);
+            self.fault(case, &write).await?;
         }
-        for fault in faults {
-            self.fault(case, &self.places.fill(&fault)).await?;
+        for fault in &case.faults {
+            self.fault(case, &self.places.fill(fault)).await?;
         }
         let profile = self.roles.profile(&case.role).await?;
         let user_data = rendered.user_data.as_deref().map(base64);

@@ -22,6 +22,18 @@ pub enum Undo {
     Answer(String),
     /// Listen again.
     Listen,
+    /// Agree with this instance's clock again, and remove the rule that refuses its signatures.
+    Clock {
+        /// The instance.
+        instance: String,
+        /// The rule.
+        rule: String,
+    },
+    /// Put the add-on back.
+    CniAddon {
+        /// The cluster.
+        cluster: String,
+    },
 }
 
 /// The world around the nodes.
@@ -68,6 +80,10 @@ impl World {
                 };
                 self.add(&rule).await.map(Some)
             }
+            (Fault::ClockBehind(seconds), Some(instance)) => {
+                self.disagree(*seconds, instance).await.map(Some)
+            }
+            (Fault::CniAddonRemoved, Some(instance)) => self.remove_addon(instance).await.map(Some),
             (Fault::CredentialsDenied, Some(instance)) => {
                 // It is EC2 that assumes the role for the instance.
                 let rule = Rule {
@@ -111,6 +127,18 @@ impl World {
                 self.plane.cut_off(&instance_id, false);
                 Ok(())
             }
+            Undo::Clock { instance, rule } => {
+                self.plane.set_clock(&instance, None);
+                self.emulator
+                    .remove_rule(&rule)
+                    .await
+                    .map_err(|e| failed("remove the fault rule", &e))
+            }
+            Undo::CniAddon { cluster } => {
+                let (path, body) = (addons(&cluster), json!({"addonName": VPC_CNI}));
+                let answer = self.emulator.eks("POST", &path, Some(&body)).await;
+                answer.map(drop).map_err(|e| failed("put the add-on back", &e))
+            }
             Undo::Listen => {
                 self.plane.set_reachable(true);
                 Ok(())
@@ -121,6 +149,34 @@ impl World {
                 answer.map(drop).map_err(|e| failed("put the access entry back", &e))
             }
         }
+    }
+
+    /// Everybody else's clock differs from the instance's: dates, and signatures that are refused.
+    async fn disagree(&self, seconds: i64, instance: &Instance) -> Result<Undo, FaultError> {
+        let rule = Rule {
+            service: "*".into(),
+            op: "*".into(),
+            action: "error",
+            caller: Some(session(instance)),
+            status: Some(403),
+            code: Some("RequestTimeTooSkewed"),
+            ..Rule::default()
+        };
+        let rule = self.emulator.add_rule(&rule).await;
+        let rule = rule.map_err(|e| failed("add a fault rule", &e))?;
+        self.plane.set_clock(&instance.instance_id, Some(seconds));
+        Ok(Undo::Clock { instance: instance.instance_id.clone(), rule })
+    }
+
+    async fn remove_addon(&self, instance: &Instance) -> Result<Undo, FaultError> {
+        let what = "remove the add-on";
+        let Some(cluster) = &instance.cluster else {
+            let why = format!("{} has no cluster", instance.instance_id);
+            return Err(FaultError::World { what: what.into(), why });
+        };
+        let path = format!("{}/{VPC_CNI}", addons(cluster));
+        self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
+        Ok(Undo::CniAddon { cluster: cluster.clone() })
     }
 
     async fn add(&self, rule: &Rule) -> Result<Undo, FaultError> {
@@ -140,6 +196,12 @@ impl World {
         self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
         Ok(Undo::AccessEntry { cluster: cluster.clone(), entry: described["accessEntry"].clone() })
     }
+}
+
+const VPC_CNI: &str = "vpc-cni";
+
+fn addons(cluster: &str) -> String {
+    format!("/clusters/{cluster}/addons")
 }
 
 /// The end of the ARN of every session of an instance's role.

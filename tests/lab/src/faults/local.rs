@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
 use crate::directory::{ignore_missing, write_atomically};
 use crate::systemctl_double::state::{Exit, Store};
 use crate::systemctl_double::units;
@@ -23,12 +25,16 @@ pub enum Local {
     Missing(PathBuf),
     /// The program cannot be executed.
     NotExecutable(PathBuf),
+    /// The directory is a file system of its own that has no room left. Needs root.
+    Full(PathBuf),
     /// The file says something else.
     Write(PathBuf, String),
     /// A program does not do its work.
     Program(Program, Trouble),
     /// A unit does not start.
     Unit(String, Trouble),
+    /// An AWS service is found at another URL, from the next start of a program on.
+    Endpoint(String, String),
 }
 
 /// A program of the node that may misbehave.
@@ -72,6 +78,7 @@ impl Local {
         };
         Some(match (name, value) {
             ("missing", Some(file)) => Self::Missing(path(file)?),
+            ("full", Some(directory)) => Self::Full(path(directory)?),
             ("not-executable", Some(file)) => Self::NotExecutable(path(file)?),
             ("write", Some(value)) => {
                 let (file, text) = value.split_once(':')?;
@@ -83,6 +90,10 @@ impl Local {
             ("kubelet-hangs", None) => Self::Program(Program::Kubelet, Trouble::Hangs),
             ("unit-fails", Some(unit)) => Self::Unit(unit.to_owned(), Trouble::Fails),
             ("unit-hangs", Some(unit)) => Self::Unit(unit.to_owned(), Trouble::Hangs),
+            ("aws-endpoint", Some(value)) => {
+                let (service, url) = value.split_once(':')?;
+                Self::Endpoint(service.to_owned(), url.to_owned())
+            }
             _ => return None,
         })
     }
@@ -100,16 +111,29 @@ impl Local {
                 keep(&path)?;
                 write(&path, &content, 0o644)
             }
+            Self::Full(path) => {
+                let path = at(root, path);
+                fs::create_dir_all(&path)?;
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                Ok(mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some("size=64k,nr_inodes=8"))?)
+            }
             Self::Write(path, text) => {
                 let path = at(root, path);
                 keep(&path)?;
-                write(&path, text.as_bytes(), 0o644)
+                // What begins like a program is one.
+                let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+                write(&path, text.as_bytes(), mode)
             }
             Self::Program(program, trouble) => {
                 let path = root.join(program.path());
                 keep(&path)?;
                 let real = fs::read_link(kept(&path))?;
                 write(&path, program.script(*trouble, &real).as_bytes(), 0o755)
+            }
+            Self::Endpoint(service, url) => {
+                let (path, text) = environment(root)?;
+                let line = format!("{}={url}\n", variable(service));
+                write(&path, (text + &line).as_bytes(), 0o644)
             }
             Self::Unit(unit, trouble) => {
                 let store = Store::of(root);
@@ -137,7 +161,14 @@ impl Local {
             Self::Missing(path) | Self::NotExecutable(path) | Self::Write(path, _) => {
                 put_back(&at(root, path))
             }
+            Self::Full(path) => Ok(umount2(&at(root, path), MntFlags::MNT_DETACH)?),
             Self::Program(program, _) => put_back(&root.join(program.path())),
+            Self::Endpoint(service, _) => {
+                let (path, text) = environment(root)?;
+                let ours = format!("{}=", variable(service));
+                let lines = text.split_inclusive('\n').filter(|line| !line.starts_with(&ours));
+                write(&path, lines.collect::<String>().as_bytes(), 0o644)
+            }
             Self::Unit(unit, _) => {
                 let store = Store::of(root);
                 store.set_trouble(&units::full_name(unit), None)?;
@@ -154,10 +185,10 @@ impl Local {
         }
     }
 
-    /// Whether it holds this unit back.
+    /// Whether a boot wipes it away: what lies in `/run`.
     #[must_use]
-    pub fn holds(&self, name: &str) -> bool {
-        matches!(self, Self::Unit(unit, _) if units::full_name(unit) == name)
+    pub const fn ends_with_boot(&self) -> bool {
+        matches!(self, Self::Unit(..) | Self::Endpoint(..))
     }
 }
 
@@ -188,7 +219,19 @@ impl Program {
 }
 
 const NODEADM_ERROR: &str = r#"{"level":"fatal","ts":1.0,"caller":"cmd/main.go:36","msg":"Command failed","error":"write /etc/kubernetes/kubelet/config.json: input/output error"}"#;
-const KUBELET_ERROR: &str = r#"E1120 20:00:00.000000    1 run.go:72] "command failed" err="failed to run Kubelet: invalid configuration: cgroup [\"kubepods\"] has some missing paths""#;
+const KUBELET_ERROR: &str = r#"E1120 20:00:00.000000    1 run.go:72] "command failed" err="failed to run Kubelet: could not detect clock speed from output: \"\"""#;
+
+/// The file of the variables that every unit gets, and what is in it.
+fn environment(root: &Path) -> io::Result<(PathBuf, String)> {
+    let path = Store::of(root).environment_file();
+    let text = fs::read_to_string(&path)?;
+    Ok((path, text))
+}
+
+/// The SDK's standard variable of a service.
+fn variable(service: &str) -> String {
+    format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase())
+}
 
 fn at(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
@@ -226,6 +269,7 @@ impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(path) => write!(f, "missing={}", path.display()),
+            Self::Full(path) => write!(f, "full={}", path.display()),
             Self::NotExecutable(path) => write!(f, "not-executable={}", path.display()),
             Self::Write(path, text) => write!(f, "write={}:{text}", path.display()),
             Self::Program(Program::NodeadmConfig, trouble) => {
@@ -236,6 +280,7 @@ impl fmt::Display for Local {
             }
             Self::Program(Program::Kubelet, trouble) => write!(f, "kubelet-{}", trouble.label()),
             Self::Unit(unit, trouble) => write!(f, "unit-{}={unit}", trouble.label()),
+            Self::Endpoint(service, url) => write!(f, "aws-endpoint={service}:{url}"),
         }
     }
 }
@@ -266,6 +311,14 @@ mod tests {
         let root = node();
         let plain = root.path().join("etc/plain");
         let nodeadm = root.path().join("usr/bin/nodeadm");
+        if nix::unistd::geteuid().is_root() {
+            let full = fault("full=/var/lib/kubelet");
+            let file = root.path().join("var/lib/kubelet/file");
+            full.lay(root.path()).unwrap();
+            assert!(fs::write(&file, vec![0; 100_000]).is_err(), "there was room");
+            full.lift(root.path()).unwrap();
+            fs::write(&file, vec![0; 100_000]).unwrap();
+        }
         for text in ["missing=/etc/plain", "not-executable=/etc/plain", "write=/etc/plain:b"] {
             fault(text).lay(root.path()).unwrap();
             let mode = fs::metadata(&plain).map(|meta| meta.permissions().mode() & 0o777);
@@ -295,7 +348,6 @@ mod tests {
         };
         let held = fault("unit-hangs=cloud-final");
         held.lay(root.path()).unwrap();
-        assert!(held.holds("cloud-final.service") && !held.holds("cloud-init.service"));
         assert_eq!(state(), Active::Activating);
         held.lift(root.path()).unwrap();
         assert_eq!(state(), Active::Active);

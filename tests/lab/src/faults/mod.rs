@@ -45,6 +45,10 @@ pub enum Fault {
     Imds(Trouble),
     /// STS refuses the node's role to EC2.
     CredentialsDenied,
+    /// The node's clock is behind everybody else's by so many seconds; ahead when negative.
+    ClockBehind(i64),
+    /// The cluster has no CNI: the add-on and its DaemonSet are gone.
+    CniAddonRemoved,
     /// AWS refuses the node one operation.
     AwsDenied {
         /// `ec2`.
@@ -96,6 +100,10 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "POOL/INDEX: the API server drops this node's requests; all: it refuses every connection",
     ),
     ("missing=FILE", "a file or directory is not on the node: missing=/usr/bin/kubelet"),
+    (
+        "full=FILE",
+        "a directory is a file system of its own with no room left: full=/var/lib/kubelet (needs root)",
+    ),
     ("not-executable=FILE", "a program lost its executable bits"),
     ("write=FILE:TEXT", "a file says something else: write=/etc/cni/net.d/05-x.conflist:{}"),
     ("nodeadm-fails=PHASE", "nodeadm's config or run phase ends with an error of its own"),
@@ -131,6 +139,15 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     (
         "credentials-denied",
         "STS refuses EC2 the node's role: the metadata service has no credentials",
+    ),
+    (
+        "clock-behind=S",
+        "the node's clock is S seconds behind everybody else's (negative: ahead): their dates and refusals say so",
+    ),
+    ("cni-addon-removed", "the cluster's vpc-cni add-on is deleted, and its DaemonSet with it"),
+    (
+        "aws-endpoint=SERVICE:URL",
+        "the node finds an AWS service at this URL, when it boots: aws-endpoint=sts:http://127.0.0.1:9",
     ),
     (
         "aws-denied=SERVICE:OPERATION",
@@ -194,6 +211,8 @@ impl fmt::Display for Fault {
             Self::Local(local) => local.fmt(f),
             Self::Imds(trouble) => trouble.fmt(f),
             Self::CredentialsDenied => f.write_str("credentials-denied"),
+            Self::ClockBehind(seconds) => write!(f, "clock-behind={seconds}"),
+            Self::CniAddonRemoved => f.write_str("cni-addon-removed"),
             Self::AwsDenied { service, operation } => write!(f, "aws-denied={service}:{operation}"),
         }
     }
@@ -212,6 +231,10 @@ impl FromStr for Fault {
             ("access-entry-removed", None) => Some(Self::AccessEntryRemoved),
             ("api-unreachable", None) => Some(Self::ApiUnreachable),
             ("credentials-denied", None) => Some(Self::CredentialsDenied),
+            ("cni-addon-removed", None) => Some(Self::CniAddonRemoved),
+            ("clock-behind", Some(seconds)) => {
+                Some(Self::ClockBehind(seconds.parse().map_err(|_| unknown())?))
+            }
             ("aws-denied", Some(value)) => {
                 let (service, operation) = value.split_once(':').ok_or_else(unknown)?;
                 let (service, operation) = (service.to_owned(), operation.to_owned());
@@ -298,7 +321,7 @@ mod tests {
     use super::*;
 
     /// What stands for a value in [`EXPLAINED`], and one that may.
-    const PLACES: [(&str, &str); 11] = [
+    const PLACES: [(&str, &str); 13] = [
         ("FIELD:VALUE", "instanceType:p9.metal"),
         ("=NAME", "=region"),
         ("=N", "=3"),
@@ -307,9 +330,11 @@ mod tests {
         ("TEXT", "a: b"),
         ("PHASE", "config"),
         ("UNIT", "containerd"),
+        ("SERVICE:URL", "sts:http://127.0.0.1:9"),
         ("MS", "500"),
         ("CODE", "503"),
         ("SERVICE:OPERATION", "ec2:DescribeSubnets"),
+        ("=S", "=600"),
     ];
 
     #[test]

@@ -7,13 +7,14 @@ mod tree;
 mod trouble;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::json;
@@ -38,8 +39,12 @@ pub struct Imds {
     instance: Instance,
     user_data: Option<Vec<u8>>,
     role: Mutex<Option<RoleCredentials>>,
+    /// Whether the role was asked for, whatever became of it.
+    asked: AtomicBool,
     tokens: Mutex<HashMap<String, Instant>>,
     troubles: Mutex<Vec<Trouble>>,
+    /// By how many seconds our clock is ahead of the node's.
+    ahead: AtomicI64,
 }
 
 /// EC2 hands out credentials for about six hours and renews them well before they end.
@@ -57,8 +62,10 @@ impl Imds {
             instance,
             user_data,
             role: Mutex::default(),
+            asked: AtomicBool::new(false),
             tokens: Mutex::default(),
             troubles: Mutex::default(),
+            ahead: AtomicI64::new(0),
         })
     }
 
@@ -71,6 +78,11 @@ impl Imds {
     /// Makes the service misbehave, or behave again.
     pub fn set_troubles(&self, troubles: Vec<Trouble>) {
         *lock(&self.troubles) = troubles;
+    }
+
+    /// Gives the service a clock that is ahead of the node's by so many seconds.
+    pub fn set_clock(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Serves on `listener`, and keeps the role's credentials fresh, until both tasks are aborted.
@@ -92,8 +104,9 @@ impl Imds {
     pub async fn refresh(&self, emulator: &Emulator) -> Result<(), crate::aws::EmulatorError> {
         let Some(role) = &self.instance.role_arn else { return Ok(()) };
         let issued = Timestamp::now();
-        let (credentials, expiration) =
-            emulator.assume_role(role, &self.instance.instance_id).await?;
+        let assumed = emulator.assume_role(role, &self.instance.instance_id).await;
+        self.asked.store(true, Ordering::Relaxed);
+        let (credentials, expiration) = assumed?;
         *lock(&self.role) = Some(RoleCredentials { credentials, issued, expiration });
         Ok(())
     }
@@ -200,7 +213,9 @@ impl Imds {
         if !role.is_empty()
             && path.strip_prefix("/latest/meta-data/iam/security-credentials/") == Some(role)
         {
-            return plain(self.role_document());
+            // Until EC2 has tried to assume the role there is nothing to say of it.
+            let is_known = self.asked.load(Ordering::Relaxed) || self.credentials().is_some();
+            return if is_known { plain(self.role_document()) } else { not_found() };
         }
         node.get(path).map_or_else(not_found, plain)
     }
@@ -230,7 +245,20 @@ async fn handle(State(imds): State<Arc<Imds>>, request: Request) -> Response {
     for trouble in &troubles {
         answer = trouble.after(&path, answer).await;
     }
+    let ahead = imds.ahead.load(Ordering::Relaxed);
+    if ahead != 0
+        && let Some(date) = http_date(ahead)
+    {
+        answer.headers_mut().insert(header::DATE, date);
+    }
     answer
+}
+
+/// The date of an answer by a clock that is ahead of this machine's by so many seconds.
+pub(crate) fn http_date(ahead: i64) -> Option<HeaderValue> {
+    let now = Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+    let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::from_str(&text).ok()
 }
 
 fn plain(text: String) -> Response {

@@ -99,6 +99,7 @@ async fn credentials_are_served_once_there_are_some() {
     let (_, token) = served.token("60").await;
     let path = "/latest/meta-data/iam/security-credentials/node";
     let document = |body: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+    assert!(served.imds.refresh(&emulator()).await.is_err(), "there is no emulator");
     let before = document(served.get(path, &token).await.1);
     assert_eq!(before["Code"], "AssumeRoleUnauthorizedAccess");
     *lock(&served.imds.role) = Some(RoleCredentials {

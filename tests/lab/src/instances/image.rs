@@ -13,6 +13,8 @@ use crate::directory::{DirectoryError, ignore_missing, write_atomically};
 /// The Kubernetes version that the image carries.
 pub const KUBERNETES_VERSION: &str = "v1.34.2";
 
+const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
+
 /// Programs of the lab that stand in for the node's own.
 const STAND_INS: [&str; 4] = ["nodeadm", "kubelet", "systemctl", "journalctl"];
 
@@ -55,6 +57,15 @@ pub fn write(root: &Path, instance: &Instance, programs: &Programs) -> Result<()
     Ok(())
 }
 
+/// Gives the node below `root` a boot id of its own, as the kernel does with each boot.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn new_boot(root: &Path) -> Result<(), DirectoryError> {
+    let id = format!("{}\n", random_uuid());
+    write_atomically(&root.join(BOOT_ID), id.as_bytes(), 0o644)
+}
+
 /// The image's files that are files, for an instance of this type.
 fn files(instance: &Instance) -> Vec<File> {
     let text = |path, content: &str| File { path, content: content.to_owned(), mode: 0o644 };
@@ -65,7 +76,7 @@ fn files(instance: &Instance) -> Vec<File> {
         text("etc/hostname", &format!("{}\n", instance.private_dns_name)),
         text("etc/eks/kubelet-version.txt", &format!("{KUBERNETES_VERSION}-eks-113cf36\n")),
         text("etc/eks/containerd-version.txt", "containerd v2.1.5 (double of the lab)\n"),
-        text("proc/sys/kernel/random/boot_id", &format!("{}\n", random_uuid())),
+        text(BOOT_ID, &format!("{}\n", random_uuid())),
         text("proc/sys/kernel/osrelease", "6.12.53-69.119.amzn2023.x86_64\n"),
         text("proc/version", "Linux version 6.12.53-69.119.amzn2023.x86_64 (process node)\n"),
         text("proc/cmdline", "console=tty0 console=ttyS0,115200n8\n"),

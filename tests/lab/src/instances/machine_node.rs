@@ -130,9 +130,15 @@ impl Node {
     }
 
     /// Restarts the instance when EC2 has been asked to since the last time.
-    pub(super) fn follow_reboots(&self, asked: u32) {
-        if self.reboots.swap(asked, Ordering::Relaxed) != asked {
+    pub(super) fn follow_reboots(self: &Arc<Self>, around: &Surroundings, asked: u32) {
+        if self.reboots.swap(asked, Ordering::Relaxed) == asked {
+            return;
+        }
+        if around.ground.is_some() {
             self.reboot();
+        } else {
+            let (node, around) = (Arc::clone(self), around.clone());
+            tokio::spawn(async move { node.restart(&around).await });
         }
     }
 
@@ -142,7 +148,7 @@ impl Node {
         match orders {
             Some(orders) if orders.try_send(Order::Reboot).is_ok() => {}
             Some(_) => tracing::info!(instance = %id, "is restarting already, or off"),
-            None => tracing::warn!(instance = %id, "process nodes do not restart"),
+            None => tracing::warn!(instance = %id, "has no power yet"),
         }
     }
 }

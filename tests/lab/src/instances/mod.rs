@@ -11,5 +11,6 @@ pub mod intake;
 pub mod loopback;
 pub mod machine_node;
 pub mod node;
+mod restart;
 pub mod runner;
 pub mod services;

@@ -23,6 +23,7 @@ use crate::directory::{DirectoryError, LabDirectory, write_atomically};
 use crate::faults::Fault;
 use crate::faults::effects::{Undo, World};
 use crate::faults::hardware::Hardware;
+use crate::faults::local::Local;
 use crate::imds::{Imds, Tasks};
 use crate::nodes::machine::{Ground, MachineError};
 use crate::processes;
@@ -79,11 +80,11 @@ pub struct Node {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) stage: Stage,
-    tasks: Vec<JoinHandle<()>>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
     pub(super) imds: Option<Tasks>,
     /// Of a machine node.
     pub(super) power: Option<Power>,
-    faults: Vec<Fault>,
+    pub(super) faults: Vec<Fault>,
     undo: Vec<(Fault, Undo)>,
     /// The instance is gone: nothing may be started any more.
     pub(super) ended: bool,
@@ -166,12 +167,14 @@ impl Node {
             return self.power_on(around, ground, faults).await;
         }
         self.build(around)?;
-        self.lay(around, faults).await;
+        // Those of the node's own files come when the files are all there.
+        let (local, other): (Vec<_>, Vec<_>) =
+            faults.into_iter().partition(|fault| matches!(fault, Fault::Local(_)));
+        self.lay(around, other).await;
         let tasks = self.imds.start(imds, around.emulator.clone());
         self.live().imds = Some(tasks);
         self.console
             .print("[    0.000000] Linux version 6.12.53-69.119.amzn2023.x86_64 (process node)");
-        self.end_cloud_init()?;
         let agent = match self.take_user_data() {
             Ok(intake) => intake.agent,
             // cloud-init complains and goes on; an agent that the image brings starts all the same.
@@ -182,6 +185,14 @@ impl Node {
             Err(error) => return Err(error),
         };
         self.install(around, &agent).await?;
+        self.lay(around, local).await;
+        self.end_cloud_init()?;
+        self.start_services();
+        Ok(())
+    }
+
+    /// The agent's two services, each with its keeper.
+    pub(super) fn start_services(&self) {
         for service in services::of_agent(&self.root, self.address) {
             let kept = services::keep(self.root.clone(), service, self.console.clone());
             let mut live = self.live();
@@ -189,12 +200,16 @@ impl Node {
                 live.tasks.push(tokio::spawn(kept));
             }
         }
-        Ok(())
     }
 
     fn build(&self, around: &Surroundings) -> Result<(), BootError> {
         image::write(&self.root, &self.instance, &around.programs)?;
         self.hardware.set(&[])?;
+        self.begin_boot(around)
+    }
+
+    /// What PID 1 knows at the beginning of a boot.
+    pub(super) fn begin_boot(&self, around: &Surroundings) -> Result<(), BootError> {
         let store = Store::of(&self.root);
         store.mark_boot()?;
         let environment = environment(&self.root, self.address, &around.emulator);
@@ -224,7 +239,7 @@ impl Node {
     }
 
     /// cloud-init is done, unless a fault holds one of its stages.
-    fn end_cloud_init(&self) -> Result<(), BootError> {
+    pub(super) fn end_cloud_init(&self) -> Result<(), BootError> {
         let store = Store::of(&self.root);
         for name in ["cloud-init.service", "cloud-config.service", "cloud-final.service"] {
             if store.trouble(name).is_some() {
@@ -347,6 +362,11 @@ impl Node {
             _ => None,
         });
         self.imds.set_troubles(troubles.collect());
+        let behind = faults.iter().find_map(|fault| match fault {
+            Fault::ClockBehind(seconds) => Some(*seconds),
+            _ => None,
+        });
+        self.imds.set_clock(behind.unwrap_or_default());
         self.hardware.set(faults).map_err(|error| self.unchanged(&error))
     }
 
@@ -363,7 +383,12 @@ impl Node {
         let (tasks, imds, undo) = {
             let mut live = self.live();
             live.ended = true;
-            live.faults.clear();
+            for fault in std::mem::take(&mut live.faults) {
+                // What is mounted would stay when the node's files go.
+                if let Fault::Local(local @ Local::Full(_)) = fault {
+                    let _ = local.lift(&self.root);
+                }
+            }
             (std::mem::take(&mut live.tasks), live.imds.take(), std::mem::take(&mut live.undo))
         };
         for (_, undo) in undo {

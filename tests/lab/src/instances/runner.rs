@@ -93,7 +93,7 @@ impl Runner {
             }
             let known = self.known().nodes.get(&instance.instance_id).cloned();
             match known {
-                Some(node) => node.follow_reboots(instance.reboots),
+                Some(node) => node.follow_reboots(&self.around, instance.reboots),
                 None => self.boot(instance).await,
             }
         }

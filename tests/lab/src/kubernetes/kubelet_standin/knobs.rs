@@ -24,6 +24,10 @@ pub struct Knobs {
     pub cni_held: bool,
     /// Neither status nor lease is written any more.
     pub status_held: bool,
+    /// The device plugin's pod does not come up.
+    pub device_plugin_held: bool,
+    /// The device plugin offers at most so many GPUs.
+    pub gpus_offered: Option<u32>,
 }
 
 impl Default for Knobs {
@@ -34,6 +38,8 @@ impl Default for Knobs {
             heartbeat_ms: 3000,
             cni_held: false,
             status_held: false,
+            device_plugin_held: false,
+            gpus_offered: None,
         }
     }
 }

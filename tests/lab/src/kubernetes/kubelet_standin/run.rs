@@ -197,9 +197,13 @@ impl Kubelet {
                 Role::of(pod) == role && started
             })
         };
-        let plugin = role_runs(Role::DevicePlugin);
+        let plugin = role_runs(Role::DevicePlugin) && !knobs.device_plugin_held;
         plugin_runs.send_if_modified(|runs| std::mem::replace(runs, plugin) != plugin);
-        self.last_offer = on_offer(self.last_offer, plugin, offer.as_ref());
+        let offered = |whole: Offer| Offer {
+            allocatable: whole.allocatable.min(knobs.gpus_offered.unwrap_or(u32::MAX)),
+            ..whole
+        };
+        self.last_offer = on_offer(self.last_offer, plugin, offer.as_ref()).map(offered);
         if !knobs.status_held {
             self.write_status(&knobs).await;
         }

@@ -170,6 +170,7 @@ impl Bound {
             remembered: service::Remembered::default(),
             region: self.region,
             cut_off: Mutex::default(),
+            clocks: Mutex::default(),
         });
         let controllers = workloads::run(Arc::clone(&server), timing, receiver.clone());
         let serving = listener::run(
@@ -259,6 +260,16 @@ impl Handle {
         } else {
             cut_off.remove(instance_id);
         }
+    }
+
+    /// The server's clock is ahead of this instance's by so many seconds.
+    pub fn set_clock(&self, instance_id: &str, ahead: Option<i64>) {
+        let clocks = &self.0.server.clocks;
+        let mut clocks = clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        match ahead {
+            Some(seconds) => clocks.insert(instance_id.to_owned(), seconds),
+            None => clocks.remove(instance_id),
+        };
     }
 
     /// Ends serving; returns once the listener is closed.

@@ -48,6 +48,14 @@ fn reply(code: u16, content_type: &str, body: ReplyBody) -> Reply {
     reply
 }
 
+/// The reply of a server whose clock is ahead of this machine's by so many seconds.
+pub(super) fn dated(mut reply: Reply, ahead: i64) -> Reply {
+    if let Some(date) = crate::imds::http_date(ahead) {
+        reply.headers_mut().insert(hyper::header::DATE, date);
+    }
+    reply
+}
+
 pub(super) fn json(code: u16, value: &Value) -> Reply {
     let body = Bytes::from(value.to_string());
     reply(code, "application/json", ReplyBody::Whole(Some(body)))

@@ -1,6 +1,6 @@
 //! One request's way: is the cluster served, who asks, what for, may they, do it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How long the API server remembers who a token is; it has no flag for it.
 const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
+/// EKS takes a token whose date is at most this many seconds off.
+const TOKEN_LIFE: u64 = 15 * 60;
+
 /// Everything a request needs.
 #[derive(Debug)]
 pub(super) struct ApiServer {
@@ -36,6 +39,8 @@ pub(super) struct ApiServer {
     pub(super) region: String,
     /// Instances whose requests get no answer.
     pub(super) cut_off: Mutex<BTreeSet<String>>,
+    /// By how many seconds the server's clock is ahead of an instance's, where they differ.
+    pub(super) clocks: Mutex<BTreeMap<String, i64>>,
 }
 
 /// Whose tokens these are, as the API server remembers it: an access entry that is revoked meanwhile
@@ -91,9 +96,11 @@ pub(super) async fn answer(
         content_type,
         body: body.to_bytes(),
     };
-    let answered = server.serve(authorization.as_deref(), &asked).await;
+    let mut ahead = 0;
+    let answered = server.serve(authorization.as_deref(), &asked, &mut ahead).await;
+    let dated = |reply| if ahead == 0 { reply } else { reply::dated(reply, ahead) };
     match answered {
-        Ok(Some(reply)) => Ok(reply),
+        Ok(Some(reply)) => Ok(dated(reply)),
         Ok(None) => Err(HangUp),
         Err(error) => {
             tracing::debug!(
@@ -103,7 +110,7 @@ pub(super) async fn answer(
                 message = error.message,
                 "refused"
             );
-            Ok(reply::error(&error))
+            Ok(dated(reply::error(&error)))
         }
     }
 }
@@ -113,11 +120,12 @@ fn header<'a>(headers: &'a hyper::HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 impl ApiServer {
-    /// `Ok(None)`: the asker is cut off.
+    /// `Ok(None)`: the asker is cut off. `ahead` becomes how far our clock is ahead of the asker's.
     async fn serve(
         &self,
         authorization: Option<&str>,
         asked: &Asked,
+        ahead: &mut i64,
     ) -> Result<Option<Reply>, ApiError> {
         let cluster = self.served_cluster().await?;
         if matches!(asked.path.as_str(), "/healthz" | "/livez" | "/readyz") && asked.method == "GET"
@@ -125,6 +133,11 @@ impl ApiServer {
             return Ok(Some(reply::text(200, "ok")));
         }
         let user = self.authenticate(authorization, &cluster).await?;
+        *ahead = self.ahead_of(&user);
+        if ahead.unsigned_abs() > TOKEN_LIFE {
+            // The token's date is too far from ours.
+            return Err(ApiError::unauthorized());
+        }
         if self.is_cut_off(&user) {
             return Ok(None);
         }
@@ -167,6 +180,11 @@ impl ApiServer {
         let user = user.ok_or_else(ApiError::unauthorized)?;
         self.remembered.keep(header, &user);
         Ok(user)
+    }
+
+    fn ahead_of(&self, user: &User) -> i64 {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.get(&user.session).copied().unwrap_or_default()
     }
 
     fn is_cut_off(&self, user: &User) -> bool {
