@@ -20,6 +20,10 @@ test: build ## unit, golden and lab tests
 	$(CARGO) test --workspace --locked
 	$(VENV)/bin/python -m pytest -q tests/lab/emulator/tests
 
+.PHONY: fuzz
+fuzz: ## bent input for every parser of the agent, from tests/fuzz/seeds (FUZZ_ROUNDS=50000 a target)
+	FUZZ_ROUNDS=$${FUZZ_ROUNDS:-50000} $(CARGO) test --workspace --locked --test it -- hostile --nocapture
+
 .PHONY: check
 check: setup ## formatting, lints with warnings denied, documentation
 	$(CARGO) fmt --all --check

@@ -374,6 +374,11 @@ reasons! {
         explains: [ContainerdNotActive, CniNotReady, DevicePluginAbsent],
     }
 
+    MemoryReservedTooLarge { of(Bootstrap), Soft,
+        "What is reserved for kubelet and the system takes more than half of the node's memory.",
+        "lower maxPods or maxPodsExpression, since nodeadm reserves 11 MiB a pod + 255 MiB, or set spec.kubelet.config.kubeReserved",
+    }
+
     CniPluginsMissing { of(Cni), Hard,
         "The CNI's base plugins are not in /opt/cni/bin.",
         "use an EKS AL2023 image, or install containernetworking-plugins into /opt/cni/bin",

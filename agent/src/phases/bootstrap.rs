@@ -1,5 +1,6 @@
 //! Phase 5: nodeadm's config phase, run by PID 1, and what it left on the disk.
 
+pub mod reservation;
 mod runtime;
 
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Written {
     pub node_name: Option<String>,
     /// Files that are not there.
     pub missing: Vec<&'static str>,
+    /// How much of the node's memory is kept from pods.
+    pub memory: Option<reservation::Memory>,
 }
 
 /// Runs nodeadm's config phase, unless `run` is false, and reads what is on the disk.
@@ -128,6 +131,7 @@ pub fn written(root: &Root) -> Written {
         cluster: kubeconfig::cluster(root).map_err(|error| ErrorChain(&error).to_string()),
         node_name: kubelet_node_name(root),
         missing: files.into_iter().filter(|path| !root.path(path).is_file()).collect(),
+        memory: reservation::look(root),
     }
 }
 
@@ -164,7 +168,9 @@ pub fn verdict(facts: &Facts, asked: &NodeConfig) -> Verdict {
             finding(Reason::ContainerToolkitMissing, what)
         }),
     ];
-    Verdict::of(contract::verdict::rank(findings.into_iter().flatten().collect()))
+    let memory = reservation::finding(facts.written.memory);
+    let findings = findings.into_iter().chain([memory]).flatten();
+    Verdict::of(contract::verdict::rank(findings.collect()))
 }
 
 /// What on the disk is not as asked.
@@ -211,7 +217,12 @@ mod tests {
             ca_pem: b"PEM".to_vec(),
             proxy: None,
         };
-        Written { cluster: Ok(cluster), node_name: Some("n1".into()), missing: vec![] }
+        Written {
+            cluster: Ok(cluster),
+            node_name: Some("n1".into()),
+            missing: vec![],
+            memory: None,
+        }
     }
 
     fn facts() -> Facts {

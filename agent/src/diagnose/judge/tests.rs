@@ -56,6 +56,7 @@ fn survey() -> Survey {
             cluster: Err("no kubeconfig".into()),
             node_name: None,
             missing: vec!["/var/lib/kubelet/kubeconfig"],
+            memory: None,
         },
         disk: bootstrap::look(&crate::host::Root::new("/nowhere"), None, false),
         cni: None,
