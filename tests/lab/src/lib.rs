@@ -24,6 +24,7 @@ pub mod nodeadm_standin;
 pub mod nodes;
 pub mod output;
 pub mod processes;
+mod relay;
 pub mod supervisor;
 pub mod systemctl_double;
 pub mod user_data;

@@ -2,11 +2,12 @@
 //! and Kubernetes answer. The agent is never told.
 //!
 //! [`hardware`] and [`local`] change a node's own files, programs and units; [`effects`] changes the
-//! world around the nodes.
+//! world around the nodes; [`network`] names the paths between the two.
 
 pub mod effects;
 pub mod hardware;
 pub mod local;
+pub mod network;
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,6 +57,8 @@ pub enum Fault {
         /// `DescribeSubnets`.
         operation: String,
     },
+    /// A path of the node's network.
+    Network(network::NetworkFault),
 }
 
 /// One line of `lab fault --help` each.
@@ -153,6 +156,16 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "aws-denied=SERVICE:OPERATION",
         "AWS refuses the node one operation: aws-denied=ec2:DescribeSubnets",
     ),
+    (
+        "net-drop=PATH",
+        "machine nodes: packets to PATH vanish; PATH is api, imds, ec2, sts, ssm, s3, eks or ecr",
+    ),
+    ("net-reject=PATH", "machine nodes: connections to PATH are refused, open ones are reset"),
+    (
+        "net-delay=PATH[:MS]",
+        "machine nodes: bytes from and to PATH arrive MS milliseconds later (default: 2000)",
+    ),
+    ("net-reset=PATH", "machine nodes: connections to PATH are taken and then reset"),
 ];
 
 /// Why a fault cannot be.
@@ -167,6 +180,11 @@ pub enum FaultError {
     /// It only makes sense for one node.
     #[error("`{0}` breaks one node: name it as POOL/INDEX")]
     NeedsNode(String),
+    /// A machine has a network of its own.
+    #[error(
+        "`{0}` needs machine nodes (lab up --nodes machine): a process node has no network of its own"
+    )]
+    NeedsMachine(String),
     /// GPUs are broken where there are some.
     #[error("{0} has no GPUs to break")]
     NoGpus(String),
@@ -214,6 +232,7 @@ impl fmt::Display for Fault {
             Self::ClockBehind(seconds) => write!(f, "clock-behind={seconds}"),
             Self::CniAddonRemoved => f.write_str("cni-addon-removed"),
             Self::AwsDenied { service, operation } => write!(f, "aws-denied={service}:{operation}"),
+            Self::Network(fault) => fault.fmt(f),
         }
     }
 }
@@ -252,6 +271,7 @@ impl FromStr for Fault {
         };
         plain
             .or_else(|| Local::parse(name, value).map(Self::Local))
+            .or_else(|| text.parse().ok().map(Self::Network))
             .or_else(|| Trouble::parse(name, value).map(Self::Imds))
             .or_else(|| text.parse().ok().map(Self::Driver))
             .ok_or_else(unknown)
@@ -321,7 +341,9 @@ mod tests {
     use super::*;
 
     /// What stands for a value in [`EXPLAINED`], and one that may.
-    const PLACES: [(&str, &str); 13] = [
+    const PLACES: [(&str, &str); 15] = [
+        ("PATH[:MS]", "sts:250"),
+        ("PATH", "api"),
         ("FIELD:VALUE", "instanceType:p9.metal"),
         ("=NAME", "=region"),
         ("=N", "=3"),

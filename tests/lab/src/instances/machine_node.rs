@@ -2,7 +2,7 @@
 //!
 //! A machine boots by itself: it gets a disk, a network, IMDS and power, and does the rest.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,15 @@ use std::time::Duration;
 use contract::ErrorChain;
 use contract::names::{UNIT_JOIN, UNIT_KUBELET, UNIT_WATCH};
 use serde::Serialize;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::node::{Node, Pids, Stage, Surroundings};
 use crate::aws::Instance;
-use crate::faults::Fault;
-use crate::nodes::machine::{Ending, Ground, Machine, MachineError, init_of, pid_of};
+use crate::faults::network::{self, NetworkFault};
+use crate::faults::{Fault, FaultError};
+use crate::nodes::machine::{Ending, Ground, Machine, MachineError, Wire, init_of, pid_of};
 use crate::processes::ProcessId;
 
 /// How long a machine may take to restart before its power is cut. EC2 waits 4 minutes.
@@ -93,17 +95,25 @@ impl Node {
         self: &Arc<Self>,
         around: &Surroundings,
         ground: &Arc<Ground>,
+        imds: TcpListener,
         faults: Vec<Fault>,
     ) -> Result<(), super::node::BootError> {
         std::fs::create_dir_all(self.root.join("dev"))?;
         self.hardware.set(&[])?;
         self.lay(around, faults).await;
         Machine::install(ground, &self.directory(), &self.instance)?;
-        let first = self.start_machine(around)?;
-        let (orders, receiver) = mpsc::channel(4);
+        let served = imds.local_addr()?;
+        self.live().imds = Some(self.imds.start(imds, around.emulator.clone()));
         let boot = Arc::new(Mutex::new(Boot::default()));
-        let life = Life { node: Arc::clone(self), around: around.clone(), boot: Arc::clone(&boot) };
-        life.note(&first);
+        let life = Life {
+            node: Arc::clone(self),
+            around: around.clone(),
+            ground: Arc::clone(ground),
+            imds: served,
+            boot: Arc::clone(&boot),
+        };
+        let first = life.start()?;
+        let (orders, receiver) = mpsc::channel(4);
         let task = tokio::spawn(life.run(first, receiver));
         let power = Power { orders, task, boot };
         let ended = {
@@ -121,12 +131,23 @@ impl Node {
         self.root.parent().unwrap_or(&self.root).to_owned()
     }
 
-    /// Network, IMDS, power: all of them new with each boot.
-    fn start_machine(&self, around: &Surroundings) -> Result<Machine, MachineError> {
-        let listener = Machine::connect(&self.instance)?;
-        let imds = self.imds.start(listener, around.emulator.clone());
-        self.live().imds = Some(imds);
-        Machine::start(&self.directory(), &self.instance)
+    /// Makes the machine's network as bad as its faults say, now and in later boots. A process
+    /// node's network is the host's, and stays as it is.
+    ///
+    /// # Errors
+    /// When the machine's rules cannot be set.
+    pub(super) fn shape_network(
+        &self,
+        around: &Surroundings,
+        faults: &[Fault],
+    ) -> Result<(), FaultError> {
+        let on_network: Vec<NetworkFault> = faults.iter().filter_map(network_fault).collect();
+        let Some(ground) = &around.ground else { return Ok(()) };
+        let api = around.world.plane.troubles();
+        ground.shape(&self.instance, &on_network, api.as_ref()).map_err(|error| FaultError::World {
+            what: format!("change the network of {}", self.instance.instance_id),
+            why: ErrorChain(&error).to_string(),
+        })
     }
 
     /// Restarts the instance when EC2 has been asked to since the last time.
@@ -153,14 +174,48 @@ impl Node {
     }
 }
 
+/// What a fault does to a machine's network. An API server that drops a machine's requests is one
+/// whose packets vanish.
+fn network_fault(fault: &Fault) -> Option<NetworkFault> {
+    match fault {
+        Fault::Network(fault) => Some(*fault),
+        Fault::ApiUnreachable => {
+            Some(NetworkFault { kind: network::Kind::Drop, path: network::Path::Api })
+        }
+        _ => None,
+    }
+}
+
 /// One machine, boot after boot.
 struct Life {
     node: Arc<Node>,
     around: Surroundings,
+    ground: Arc<Ground>,
+    /// Where the node's IMDS is served.
+    imds: SocketAddr,
     boot: Arc<Mutex<Boot>>,
 }
 
+/// A boot, and the network that was made for it.
+struct Running {
+    machine: Machine,
+    _wire: Wire,
+}
+
 impl Life {
+    /// Network and power: both new with each boot.
+    fn start(&self) -> Result<Running, MachineError> {
+        let node = &self.node;
+        let wire = self.ground.connect(&node.instance, self.imds)?;
+        let faults = node.live().faults.clone();
+        if let Err(error) = node.shape_network(&self.around, &faults) {
+            tracing::warn!(instance = %node.instance.instance_id, %error, "network is whole");
+        }
+        let machine = Machine::start(&node.directory(), &node.instance)?;
+        self.note(&machine);
+        Ok(Running { machine, _wire: wire })
+    }
+
     fn note(&self, machine: &Machine) {
         let mut boot = self.boot.lock().unwrap_or_else(PoisonError::into_inner);
         let count = boot.count + 1;
@@ -168,12 +223,12 @@ impl Life {
     }
 
     /// Until it is switched off. Returns the processes that survived that.
-    async fn run(self, first: Machine, mut orders: mpsc::Receiver<Order>) -> Vec<ProcessId> {
-        let mut machine = first;
+    async fn run(self, first: Running, mut orders: mpsc::Receiver<Order>) -> Vec<ProcessId> {
+        let mut running = first;
         loop {
-            let next = boot_through(&mut machine, &mut orders).await;
-            let left = machine.cut_power().await;
-            machine.clear().await;
+            let next = boot_through(&mut running.machine, &mut orders).await;
+            let left = running.machine.cut_power().await;
+            running.machine.clear().await;
             let order = match next {
                 Some(order) => order,
                 None => {
@@ -184,8 +239,8 @@ impl Life {
             if order == Order::Off {
                 return left;
             }
-            match self.node.start_machine(&self.around) {
-                Ok(started) => machine = started,
+            match self.start() {
+                Ok(started) => running = started,
                 Err(error) => {
                     let id = &self.node.instance.instance_id;
                     tracing::warn!(instance = %id, error = %ErrorChain(&error), "not restarted");
@@ -193,7 +248,6 @@ impl Life {
                     return left;
                 }
             }
-            self.note(&machine);
             self.node.live().stage = Stage::Running;
         }
     }

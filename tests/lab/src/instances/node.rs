@@ -164,7 +164,7 @@ impl Node {
         faults: Vec<Fault>,
     ) -> Result<(), BootError> {
         if let Some(ground) = &around.ground {
-            return self.power_on(around, ground, faults).await;
+            return self.power_on(around, ground, imds, faults).await;
         }
         self.build(around)?;
         // Those of the node's own files come when the files are all there.
@@ -328,6 +328,7 @@ impl Node {
             live.undo.extend(undo.map(|undo| (fault, undo)));
             live.faults.clone()
         };
+        self.shape_network(around, &faults)?;
         self.set_hardware(&faults)
     }
 
@@ -343,7 +344,7 @@ impl Node {
             let mut live = self.live();
             (std::mem::take(&mut live.faults), std::mem::take(&mut live.undo))
         };
-        let mut outcome = self.set_hardware(&[]);
+        let mut outcome = self.shape_network(around, &[]).and(self.set_hardware(&[]));
         for fault in faults.iter().rev() {
             if let Fault::Local(local) = fault {
                 outcome = outcome.and(local.lift(&self.root).map_err(|e| self.unchanged(&e)));
@@ -397,6 +398,8 @@ impl Node {
                 let _ = around.world.take_back(undo).await;
             }
         }
+        // The next machine with this address is to find its network whole.
+        let _ = self.shape_network(around, &[]);
         let power = self.live().power.take();
         let mut left = match power {
             Some(power) => power.off().await,

@@ -238,6 +238,9 @@ impl Runner {
         if target == Target::All {
             return self.break_everything(fault).await;
         }
+        if matches!(fault, Fault::Network(_)) && self.around.ground.is_none() {
+            return Err(FaultError::NeedsMachine(fault.to_string()));
+        }
         let Some(node) = self.find(&target) else {
             let mut known = self.known();
             if !known.remembered.contains(&(target.clone(), fault.clone())) {

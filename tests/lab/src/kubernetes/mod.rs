@@ -11,7 +11,7 @@
 
 mod addons;
 mod authn;
-mod authority;
+pub(crate) mod authority;
 mod cloud;
 pub mod kubelet_standin;
 mod operator;
@@ -27,6 +27,8 @@ pub use authority::WriteError;
 pub use operator::Operator;
 pub use view::NodeView;
 pub use world::WorldError;
+
+use crate::relay::Troubles;
 
 /// The cluster's control plane, in whichever gear the lab runs.
 #[derive(Debug, Clone)]
@@ -91,11 +93,20 @@ impl ControlPlane {
         }
     }
 
-    /// Leaves every request that carries this instance's token without an answer.
+    /// Leaves every request that carries this instance's token without an answer. The real one
+    /// looks into no request: a machine's way to it is cut in the machine's own network.
     pub fn cut_off(&self, instance_id: &str, cut: bool) {
         match self {
             Self::Standin(handle) => handle.cut_off(instance_id, cut),
-            Self::Real(handle) => handle.cut_off(instance_id, cut),
+            Self::Real(_) => {}
+        }
+    }
+
+    /// What is wrong with the way to the endpoint, by address; none where nothing is in between.
+    pub(crate) fn troubles(&self) -> Option<Troubles> {
+        match self {
+            Self::Standin(_) => None,
+            Self::Real(handle) => Some(handle.troubles()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Keeps the control plane as the cluster is: started, restarted, ended with it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::addons::Applied;
 use super::api::{Api, ApiError};
 use super::pki::Pki;
 use super::programs::{Layout, Programs};
-use super::relay::Mode;
 use super::{RealConfig, RealError, bootstrap, cloud};
 use crate::kubernetes::NodeView;
 use crate::kubernetes::view::available_replicas;
-use crate::kubernetes::world::{Cluster, Instance, Observation, Watcher};
+use crate::kubernetes::world::{Cluster, Observation, Watcher};
+use crate::relay::Mode;
 
 /// The longest time between two passes.
 const PASS: Duration = Duration::from_millis(500);
@@ -30,8 +30,6 @@ pub(super) struct View {
     pub(super) nodes: Vec<NodeView>,
     /// Available replicas by `NAMESPACE/NAME`.
     pub(super) available: HashMap<String, u32>,
-    /// Private addresses by instance.
-    pub(super) addresses: HashMap<String, IpAddr>,
 }
 
 /// One control plane's keeper.
@@ -167,15 +165,10 @@ impl Keeper {
         plane.addons.reconcile(&plane.api, &cluster.addons).await?;
         let nodes = cloud::reconcile(&plane.api, &observation.instances).await?;
         let available = available(&plane.api).await?;
-        let addresses = observation.instances.iter().filter_map(address).collect();
-        let view = View { nodes, available, addresses };
+        let view = View { nodes, available };
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         Ok(())
     }
-}
-
-fn address(instance: &Instance) -> Option<(String, IpAddr)> {
-    Some((instance.instance_id.clone(), instance.private_ip.parse().ok()?))
 }
 
 async fn available(api: &Api) -> Result<HashMap<String, u32>, ApiError> {

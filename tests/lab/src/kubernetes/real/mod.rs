@@ -2,7 +2,7 @@
 //! kube-controller-manager and kube-scheduler as children of the lab.
 //!
 //! Its life is the cluster's: it starts when the emulator has a cluster and ends, with all of its
-//! data, when that is deleted. Before it stands a [`relay`] that holds the endpoint. Tokens are
+//! data, when that is deleted. Before it stands a [`Relay`] that holds the endpoint. Tokens are
 //! reviewed by [`webhook`]; [`bootstrap`], [`addons`] and [`cloud`] do what EKS does in a cluster.
 
 mod addons;
@@ -13,7 +13,6 @@ mod keeper;
 mod parts;
 mod pki;
 mod programs;
-pub(crate) mod relay;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -29,9 +28,9 @@ use tokio::task::JoinHandle;
 use super::authn::Authenticator;
 use super::world::{Emulator, Watcher, World};
 use super::{NodeView, WorldError, WriteError};
+use crate::relay::{Mode, Relay, Troubles};
 use keeper::{Keeper, View};
 pub use parts::{Parts, PartsError};
-use relay::{CutOff, Mode};
 use webhook::Webhook;
 
 /// Where the API server itself listens: the endpoint's port, at an address of loopback that is not
@@ -184,7 +183,7 @@ impl Bound {
         let webhook = reviews.local_addr().map_err(failed)?;
         let (mode, receiver) = watch::channel(Mode::Open);
         let view = Arc::new(RwLock::new(View::default()));
-        let cut_off = CutOff::default();
+        let troubles = Troubles::default();
         let keeper = Keeper {
             api: SocketAddr::from((BEHIND, self.listen.port())),
             endpoint: self.listen,
@@ -200,8 +199,13 @@ impl Bound {
             region: self.config.region.clone(),
         };
         let reviewing = tokio::spawn(webhook::serve(reviews, Arc::new(answers)));
-        let relaying =
-            relay::run(self.listener, self.listen, keeper.api, cut_off.clone(), receiver.clone());
+        let relay = Relay {
+            listener: self.listener,
+            upstream: keeper.api,
+            troubles: troubles.clone(),
+            tls: None,
+        };
+        let relaying = relay.run(receiver.clone());
         let keeping = keeper.run(receiver);
         let task = tokio::spawn(async move {
             tokio::join!(relaying, keeping);
@@ -211,7 +215,7 @@ impl Bound {
             endpoint: self.endpoint,
             ca_pem: self.pki.ca_pem,
             view,
-            cut_off,
+            troubles,
             mode,
             task: Mutex::new(Some(task)),
         };
@@ -224,7 +228,7 @@ struct Shared {
     endpoint: String,
     ca_pem: String,
     view: Arc<RwLock<View>>,
-    cut_off: CutOff,
+    troubles: Troubles,
     mode: watch::Sender<Mode>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -277,17 +281,9 @@ impl Handle {
         });
     }
 
-    /// Leaves every new connection from this instance's address without an answer. It reaches
-    /// machine nodes alone: process nodes share the host's address.
-    pub fn cut_off(&self, instance_id: &str, cut: bool) {
-        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(address) = view.addresses.get(instance_id) else { return };
-        let mut cut_off = self.0.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        if cut {
-            cut_off.insert(*address);
-        } else {
-            cut_off.remove(address);
-        }
+    /// What is wrong with the way to the endpoint, by a node's address.
+    pub(crate) fn troubles(&self) -> Troubles {
+        self.0.troubles.clone()
     }
 
     /// Ends serving; returns once every program has ended.

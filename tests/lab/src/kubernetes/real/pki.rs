@@ -41,7 +41,7 @@ const NAMES: [&str; 4] =
 
 /// Makes the whole PKI in `dir`. `addresses` are those that clients use besides `localhost`.
 pub(super) fn make(dir: &Path, addresses: &[IpAddr]) -> Result<Pki, RealError> {
-    let authority = Authority::new()?;
+    let authority = Authority::new("kubernetes")?;
     write(&dir.join("ca.crt"), authority.ca_pem.as_bytes())?;
     write(&dir.join("ca.key"), authority.key_pem.as_bytes())?;
     let save = |name: &str, signed: &Signed| {
@@ -50,7 +50,7 @@ pub(super) fn make(dir: &Path, addresses: &[IpAddr]) -> Result<Pki, RealError> {
     };
     let addresses: Vec<IpAddr> =
         addresses.iter().copied().chain([Ipv4Addr::LOCALHOST.into()]).collect();
-    save("server", &authority.server(&NAMES, &addresses)?)?;
+    save("server", &authority.server("kube-apiserver", &NAMES, &addresses)?)?;
     for (name, user, group) in CLIENTS {
         save(name, &authority.client(user, group)?)?;
     }

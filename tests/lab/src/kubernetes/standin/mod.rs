@@ -28,12 +28,11 @@ mod selector;
 mod service;
 mod status;
 mod store;
-mod tls;
 mod validation;
 mod watching;
 mod workloads;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -122,8 +121,9 @@ pub async fn bind(config: StandinConfig) -> Result<Bound, StandinError> {
     let failed = |source| StandinError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let authority = Authority::new()?;
-    let acceptor = tls::acceptor(&authority)?;
+    let authority = Authority::new("kubernetes")?;
+    let loopback = [Ipv4Addr::LOCALHOST.into()];
+    let acceptor = authority.server("kube-apiserver", &["localhost"], &loopback)?.acceptor()?;
     let ca_path = dir.join("ca.crt");
     write(&ca_path, authority.ca_pem.as_bytes())?;
     let endpoint = format!("https://localhost:{}", address.port());

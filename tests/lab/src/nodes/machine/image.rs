@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::units::{MASKED, UNITS};
-use super::{MachineError, container_images, settings};
+use super::{Ground, MachineError, container_images, settings};
 use crate::aws::Instance;
 use crate::directory::{DirectoryError, ignore_missing, link_or_copy, write_atomically};
 use crate::kubernetes::real::Parts;
@@ -95,12 +95,8 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
 }
 
 /// One machine's own files, below its node's directory.
-pub(super) fn write(
-    node: &Path,
-    shared: &Path,
-    parts: &Parts,
-    instance: &Instance,
-) -> Result<(), MachineError> {
+pub(super) fn write(node: &Path, ground: &Ground, instance: &Instance) -> Result<(), MachineError> {
+    let Ground { dir: shared, parts, sts, .. } = ground;
     let machine = node.join("machine");
     for folder in ["root", "upper", "work", "etc", "var/lib", "var/log", "var/cache", "var/tmp"] {
         make(&machine.join(folder))?;
@@ -116,7 +112,21 @@ pub(super) fn write(
     file(&machine.join("start.sh"), include_str!("start.sh"), 0o755)?;
     file(&machine.join("init.sh"), include_str!("init.sh"), 0o755)?;
     make(&node.join("root/dev"))?;
-    etc(&machine.join("etc"), parts, instance)
+    etc(&machine.join("etc"), parts, instance)?;
+    trust(&machine.join("etc"), &sts.ca_pem)
+}
+
+/// Adds an authority to those that the machine trusts, in the places of Debian's userland and of
+/// AL2023.
+fn trust(etc: &Path, pem: &str) -> Result<(), MachineError> {
+    let bundle = etc.join("ssl/certs/ca-certificates.crt");
+    // A host without authorities still has machines that know AWS.
+    let known = fs::read_to_string(&bundle).unwrap_or_default();
+    let all = format!("{}\n{pem}", known.trim_end());
+    for place in [bundle, etc.join("pki/tls/certs/ca-bundle.crt")] {
+        file(&place, all.trim_start(), 0o644)?;
+    }
+    Ok(())
 }
 
 /// Folders of the host that are seen at their own places: the AWS CLI and its Python, and images.

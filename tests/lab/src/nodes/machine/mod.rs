@@ -8,6 +8,7 @@
 pub mod cloud_init_double;
 mod console;
 mod container_images;
+mod firewall;
 mod ground;
 mod holder;
 mod image;
@@ -15,17 +16,18 @@ mod network;
 mod power;
 mod remains;
 mod settings;
+mod sts;
 mod units;
 
 use crate::directory::DirectoryError;
 use crate::kubernetes::real::{Parts, PartsError};
-pub use ground::Ground;
+pub use ground::{Ground, Wire};
 pub use network::ENDPOINT;
 pub use power::{Ending, Machine, init_of, pid_of};
 pub use remains::sweep;
 
 /// What machines need besides a control plane's parts.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "nodeadm",
     "device-plugin-double",
     "busybox-static",
@@ -37,6 +39,7 @@ const PARTS: [&str; 11] = [
     "containernetworking-plugins",
     "dbus",
     "systemd",
+    "nftables",
 ];
 
 /// Why there is no machine.
@@ -80,6 +83,12 @@ pub enum MachineError {
         #[source]
         source: std::io::Error,
     },
+    /// No certificate could be made.
+    #[error("could not make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The certificate cannot be used.
+    #[error("could not set up TLS")]
+    Tls(#[from] rustls::Error),
     /// A file.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

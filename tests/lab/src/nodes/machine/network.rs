@@ -12,18 +12,19 @@ use nix::sched::{CloneFlags, setns};
 use tokio::net::TcpListener;
 
 use super::MachineError;
+use crate::faults::network::Path;
 
 /// The bridge. One lab with machines at a time: its name is the lock.
 pub(super) const BRIDGE: &str = "rollcall-lab";
 /// The cluster's endpoint.
 pub const ENDPOINT: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
 /// AWS services and where they are, each apart so that one path can fail alone.
-pub(super) const SERVICES: [(&str, Ipv4Addr); 5] = [
-    ("EC2", Ipv4Addr::new(100, 64, 0, 11)),
-    ("SSM", Ipv4Addr::new(100, 64, 0, 12)),
-    ("EKS", Ipv4Addr::new(100, 64, 0, 13)),
-    ("S3", Ipv4Addr::new(100, 64, 0, 14)),
-    ("ECR", Ipv4Addr::new(100, 64, 0, 15)),
+pub(super) const SERVICES: [(&str, Path, Ipv4Addr); 5] = [
+    ("EC2", Path::Ec2, Ipv4Addr::new(100, 64, 0, 11)),
+    ("SSM", Path::Ssm, Ipv4Addr::new(100, 64, 0, 12)),
+    ("EKS", Path::Eks, Ipv4Addr::new(100, 64, 0, 13)),
+    ("S3", Path::S3, Ipv4Addr::new(100, 64, 0, 14)),
+    ("ECR", Path::Ecr, Ipv4Addr::new(100, 64, 0, 15)),
 ];
 /// The port of each of them.
 pub(super) const SERVICE_PORT: u16 = 80;
@@ -32,13 +33,27 @@ pub(super) const SERVICE_PORT: u16 = 80;
 pub(super) const STS: (&str, Ipv4Addr, u16) =
     ("sts.us-east-1.amazonaws.com", Ipv4Addr::new(100, 64, 0, 10), 443);
 /// Where every machine finds its metadata.
-const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub(super) const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// Where a path of a machine ends.
+pub(super) fn address(path: Path) -> Ipv4Addr {
+    match path {
+        Path::Api => ENDPOINT,
+        Path::Imds => IMDS,
+        Path::Sts => STS.1,
+        Path::Ec2 => SERVICES[0].2,
+        Path::Ssm => SERVICES[1].2,
+        Path::Eks => SERVICES[2].2,
+        Path::S3 => SERVICES[3].2,
+        Path::Ecr => SERVICES[4].2,
+    }
+}
 
 /// Makes the bridge with all of its addresses.
 pub(super) fn create() -> Result<(), MachineError> {
     let mut batch = format!("link add {BRIDGE} type bridge\nlink set {BRIDGE} up\n");
     batch.push_str(&format!("address add {ENDPOINT}/24 dev {BRIDGE}\n"));
-    for address in SERVICES.iter().map(|(_, address)| *address).chain([STS.1]) {
+    for address in SERVICES.iter().map(|(_, _, address)| *address).chain([STS.1]) {
         batch.push_str(&format!("address add {address}/32 dev {BRIDGE}\n"));
     }
     ip(&[], &batch)
@@ -100,6 +115,11 @@ fn outside(name: &str) -> String {
     format!("rc-{name}")
 }
 
+/// Whether a machine has a namespace.
+pub(super) fn is_connected(name: &str) -> bool {
+    std::path::Path::new("/run/netns").join(namespace(name)).exists()
+}
+
 /// The names of machines that have a namespace.
 pub(super) fn connected() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return Vec::new() };
@@ -146,4 +166,20 @@ fn ip(arguments: &[&str], batch: &str) -> Result<(), MachineError> {
         return Ok(());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_leads_to_an_address_of_its_own() {
+        let mut addresses: Vec<Ipv4Addr> = Path::ALL.map(|(_, path)| address(path)).to_vec();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), Path::ALL.len());
+        for (_, path, to) in SERVICES {
+            assert_eq!(address(path), to, "{path:?}");
+        }
+    }
 }

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use super::console::Console;
 use super::remains::GONE_WITHIN;
-use super::{Ground, MachineError, image, network, remains};
+use super::{Ground, MachineError, image, remains};
 use crate::aws::Instance;
 use crate::directory::write_atomically;
 use crate::processes::{self, ProcessId};
@@ -42,23 +41,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Makes the instance's network anew; answers the listener for its IMDS.
-    ///
-    /// # Errors
-    /// When the network cannot be made.
-    pub fn connect(instance: &Instance) -> Result<TcpListener, MachineError> {
-        let name = name_of(&instance.instance_id);
-        network::connect(name, &instance.private_ip, &instance.mac)?;
-        network::imds_listener(name)
-    }
-
     /// Makes the instance's disk. `node` is the node's directory, whose `root` holds the console
     /// and the simulated GPUs.
     ///
     /// # Errors
     /// When its files cannot be written.
     pub fn install(ground: &Ground, node: &Path, instance: &Instance) -> Result<(), MachineError> {
-        image::write(node, &ground.dir, &ground.parts, instance)
+        image::write(node, ground, instance)
     }
 
     /// Powers the instance on: its disk and its network are there.
@@ -161,7 +150,7 @@ mod tests {
     fn interfaces_have_names_that_the_kernel_takes() {
         assert_eq!(name_of("i-364dd578347dc7f10"), "47dc7f10");
         assert!(format!("rc-{}", name_of("i-364dd578347dc7f10")).len() <= 15);
-        assert!(network::BRIDGE.len() <= 15);
+        assert!(super::super::network::BRIDGE.len() <= 15);
     }
 
     #[test]
