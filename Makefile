@@ -41,11 +41,11 @@ $(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*/*) amis
 
 .PHONY: corpus
 corpus: build ## the fault corpus: every reason reproduced, every healthy variant joined (CASES="gpu-lost ApiServerDnsFailed" for some)
-	$(BIN)/lab corpus run $(CASES)
+	$(BIN)/lab corpus run --kubernetes standin --nodes process $(CASES)
 
 .PHONY: corpus-sample
 corpus-sample: build ## the corpus's sample, which CI plays
-	$(BIN)/lab corpus run --sample
+	$(BIN)/lab corpus run --kubernetes standin --nodes process --sample
 
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment

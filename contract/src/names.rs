@@ -87,6 +87,8 @@ pub const CONDITION_GPU_NODE_HEALTHY: &str = "GpuNodeHealthy";
 
 /// The extended resource under which the NVIDIA device plugin offers GPUs.
 pub const RESOURCE_GPU: &str = "nvidia.com/gpu";
+/// The driver under whose name the NVIDIA DRA driver offers GPUs, in ResourceSlices.
+pub const DRA_DRIVER: &str = "gpu.nvidia.com";
 /// Label with a pool's class: `system`, `infra`, `apps` or `gpu`.
 pub const LABEL_NODE_TYPE: &str = "node-type";
 /// Label with a pool's name.

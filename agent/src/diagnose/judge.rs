@@ -210,7 +210,9 @@ fn ready(survey: &Survey) -> Gate {
     let seen = survey.drivers.as_ref().map(|d| drivers::report(&d.facts, &survey.expected));
     let gpus = seen.and_then(|gpus| gpus.nvml).unwrap_or_default();
     let wanted = Wanted { gpus, offer: survey.config().gpu_offer };
-    let verdict = ready::verdict(&ready::Facts::of(node.facts.clone()), wanted);
+    let facts =
+        ready::Facts { slices: survey.slices.clone(), ..ready::Facts::of(node.facts.clone()) };
+    let verdict = ready::verdict(&facts, wanted);
     of_verdict(phase, survey, verdict, node.took)
 }
 

@@ -16,7 +16,9 @@ use crate::phases::configure::NodeConfig;
 use crate::phases::drivers::{DriverFacts, Expected};
 use crate::phases::identify::Document;
 use crate::phases::nodeadm::{End, Run};
-use crate::phases::{bootstrap, cni, configure, drivers, identify, notices, preflight, register};
+use crate::phases::{
+    bootstrap, cni, configure, drivers, identify, notices, preflight, ready, register,
+};
 use crate::pipeline::walk::Node;
 use crate::report::file;
 
@@ -92,6 +94,8 @@ pub struct Survey {
     pub is_admitted: bool,
     /// Phases 7 and 8: the Node object; without a cluster there is nobody to ask.
     pub node: Option<Timed<Result<Option<Value>, String>>>,
+    /// Phase 8: GPUs in its ResourceSlices, where they are offered so.
+    pub slices: ready::Slices,
     /// kubelet's last lines, when it runs and there is no Node object.
     pub kubelet_log: Vec<String>,
     /// What EC2 announces.
@@ -144,12 +148,13 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     };
     let name = name(&identify.facts, node_config.as_ref(), &written);
     let soon = deadline.at_most(NETWORK);
-    let (preflight, drivers, cni, object, notices, units) = tokio::join!(
+    let (preflight, drivers, cni, object, slices, notices, units) = tokio::join!(
         // On the heap: together they would fill a thread's stack in an unoptimised build.
         Box::pin(way.preflight(node, &configure.facts.merged, soon)),
         Box::pin(proof_of_gpus(node, &expected, deadline)),
         Box::pin(way.cni(node, &config, document, soon)),
         way.object(&name, soon),
+        way.slices(&name, config.gpu_offer, soon),
         notices::gather(&node.imds, deadline.at_most(notices::ROUND)),
         units(&node.systemd),
     );
@@ -170,6 +175,7 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
         is_admitted: register::is_admitted(root, &node.boot),
         is_root: nix::unistd::geteuid().is_root(),
         node: object,
+        slices,
         identify,
         configure,
         node_config,
@@ -293,6 +299,13 @@ impl Way {
         let node = timed(kube.node(name, deadline)).await;
         let facts = node.facts.map_err(|error| ErrorChain(&error).to_string());
         Some(Timed { facts, took: node.took })
+    }
+
+    async fn slices(&self, name: &str, offer: GpuOffer, deadline: Deadline) -> ready::Slices {
+        match self.0.as_ref().filter(|_| !name.is_empty()) {
+            Some(kube) => ready::look_at_slices(kube, name, offer, deadline).await,
+            None => ready::Slices::NotAsked,
+        }
     }
 }
 

@@ -153,6 +153,24 @@ impl Client {
         self.get(&format!("/apis/apps/v1/namespaces/kube-system/daemonsets/{name}"), deadline).await
     }
 
+    /// The ResourceSlices of a node; `None` where the cluster does not serve them (before 1.34).
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists; the node authorizer answers for the node's own alone.
+    pub async fn resource_slices(
+        &self,
+        node: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<Value>>, KubeError> {
+        let path =
+            format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}");
+        let list = self.get(&path, deadline).await?;
+        Ok(list.map(|mut list| match list["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        }))
+    }
+
     /// Sets one condition of a Node, leaving the others as they are.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! Phase 8: network up, Node Ready, and as many GPUs on offer as NVML sees.
 
 use contract::agent_config::GpuOffer;
-use contract::names::RESOURCE_GPU;
-use contract::{Finding, Phase, Reason, Verdict};
+use contract::names::{DRA_DRIVER, RESOURCE_GPU};
+use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde_json::Value;
+
+use crate::host::Deadline;
+use crate::kube::{Client, KubeError, slices};
 
 /// What the Node object says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,62 @@ pub struct Facts {
     pub capacity: Option<u32>,
     /// GPUs that pods may have.
     pub allocatable: Option<u32>,
+    /// GPUs in this node's ResourceSlices.
+    pub slices: Slices,
+}
+
+/// What the ResourceSlices of the node's GPU driver hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Slices {
+    /// Nobody has looked: GPUs are not offered this way.
+    #[default]
+    NotAsked,
+    /// We may not read them, or the cluster serves none.
+    Unknown(String),
+    /// They could not be read this time.
+    Unread(String),
+    /// They were read.
+    Seen {
+        /// All GPUs in them.
+        capacity: u32,
+        /// Those without a taint that keeps pods away.
+        allocatable: u32,
+    },
+}
+
+impl Slices {
+    fn of(read: Result<Option<Vec<Value>>, KubeError>, node: &str) -> Self {
+        match read {
+            Ok(Some(items)) => {
+                let (capacity, allocatable) = slices::gpus(&items, node);
+                Self::Seen { capacity, allocatable }
+            }
+            Ok(None) => Self::Unknown("the cluster serves no `resource.k8s.io/v1`".into()),
+            Err(error @ KubeError::Forbidden(_)) => Self::Unknown(ErrorChain(&error).to_string()),
+            Err(error) => Self::Unread(ErrorChain(&error).to_string()),
+        }
+    }
+}
+
+/// Looks at the Node, and at its ResourceSlices where GPUs are offered by them.
+pub async fn gather(kube: &Client, name: &str, offer: GpuOffer, deadline: Deadline) -> Facts {
+    let (node, slices) =
+        tokio::join!(kube.node(name, deadline), look_at_slices(kube, name, offer, deadline));
+    let facts = Facts::of(node.map_err(|error| ErrorChain(&error).to_string()));
+    Facts { slices, ..facts }
+}
+
+/// Looks at the node's ResourceSlices, where GPUs are offered by them.
+pub async fn look_at_slices(
+    kube: &Client,
+    name: &str,
+    offer: GpuOffer,
+    deadline: Deadline,
+) -> Slices {
+    match offer {
+        GpuOffer::Dra => Slices::of(kube.resource_slices(name, deadline).await, name),
+        GpuOffer::DevicePlugin | GpuOffer::None => Slices::NotAsked,
+    }
 }
 
 /// What the node must offer.
@@ -48,6 +107,7 @@ impl Facts {
             message: text("message"),
             capacity: gpus("capacity"),
             allocatable: gpus("allocatable"),
+            slices: Slices::NotAsked,
         }
     }
 
@@ -95,7 +155,8 @@ fn offer(facts: &Facts, wanted: Wanted) -> Option<(Reason, String)> {
         return None;
     }
     match offer {
-        GpuOffer::None | GpuOffer::Dra => None,
+        GpuOffer::None => None,
+        GpuOffer::Dra => by_slices(&facts.slices, gpus),
         GpuOffer::DevicePlugin => {
             let offered = facts.allocatable.unwrap_or_default();
             let ever = facts.capacity.unwrap_or_default();
@@ -108,6 +169,28 @@ fn offer(facts: &Facts, wanted: Wanted) -> Option<(Reason, String)> {
                 let what = format!("{offered} of {gpus} GPUs are allocatable (capacity {ever})");
                 Some((Reason::GpuAllocatableShort, what))
             }
+        }
+    }
+}
+
+/// What is missing in the ResourceSlices. What we may not read holds nobody up.
+fn by_slices(slices: &Slices, gpus: u32) -> Option<(Reason, String)> {
+    match slices {
+        Slices::NotAsked | Slices::Unknown(_) => None,
+        Slices::Unread(why) => {
+            Some((Reason::DevicePluginAbsent, format!("ResourceSlices cannot be read: {why}")))
+        }
+        Slices::Seen { allocatable, .. } if *allocatable >= gpus => None,
+        Slices::Seen { capacity: 0, .. } => {
+            let what =
+                format!("no GPU in a ResourceSlice of `{DRA_DRIVER}`, NVML sees {gpus} GPUs");
+            Some((Reason::DevicePluginAbsent, what))
+        }
+        Slices::Seen { capacity, allocatable } => {
+            let what = format!(
+                "{allocatable} of {gpus} GPUs are allocatable by ResourceSlices (in them: {capacity})"
+            );
+            Some((Reason::GpuAllocatableShort, what))
         }
     }
 }
@@ -164,6 +247,26 @@ mod tests {
         let facts = node("True", "", &json!({}));
         for wanted in [Wanted { gpus: 0, ..WANTED }, Wanted { offer: GpuOffer::None, ..WANTED }] {
             assert_eq!(word(&facts, wanted), "pass");
+        }
+    }
+
+    #[test]
+    fn by_dra_the_devices_of_the_nodes_slices_are_counted() {
+        let wanted = Wanted { offer: GpuOffer::Dra, ..WANTED };
+        let ready = node("True", "", &json!({}));
+        let seen = |capacity, allocatable| Slices::Seen { capacity, allocatable };
+        for (slices, expected) in [
+            (seen(8, 8), "pass"),
+            (seen(0, 0), "DevicePluginAbsent"),
+            (seen(8, 7), "GpuAllocatableShort"),
+            (seen(7, 7), "GpuAllocatableShort"),
+            (Slices::Unread("timeout".into()), "DevicePluginAbsent"),
+            // A missing right makes a fact unknown, never a failure.
+            (Slices::of(Err(KubeError::Forbidden("no".into())), "n1"), "pass"),
+            (Slices::of(Ok(None), "n1"), "pass"),
+        ] {
+            let facts = Facts { slices: slices.clone(), ..ready.clone() };
+            assert_eq!(word(&facts, wanted), expected, "{slices:?}");
         }
     }
 

@@ -552,10 +552,7 @@ impl<'a> Walk<'a> {
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
         let wanted = ready::Wanted { gpus, offer: known.config.gpu_offer };
-        let gather = async || {
-            let node = known.kube.node(name, deadline).await;
-            ready::Facts::of(node.map_err(|error| contract::ErrorChain(&error).to_string()))
-        };
+        let gather = async || ready::gather(&known.kube, name, wanted.offer, deadline).await;
         let judge = |facts: &ready::Facts| ready::verdict(facts, wanted);
         let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
         if proof.verdict.is_open() { Ok(()) } else { Err(Closed) }

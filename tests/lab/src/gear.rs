@@ -2,6 +2,7 @@
 //! `make e2e-setup` has got its parts, machine nodes where that and root are to be had.
 
 use clap::ValueEnum;
+use contract::ErrorChain;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -51,65 +52,115 @@ pub enum GearError {
     },
 }
 
-impl KubernetesGear {
-    /// The gear that will run. Machines have a real kubelet, which needs real Kubernetes; `auto` takes real Kubernetes only together with machine nodes, so
-    /// that a run is either all stand-ins or all real.
-    ///
-    /// # Errors
-    /// When the parts of the one asked for are not here.
-    pub fn resolve(self, nodes: NodesGear) -> Result<Self, GearError> {
-        match (self, nodes) {
-            (Self::Standin, _) | (Self::Auto, NodesGear::Auto | NodesGear::Process) => {
-                Ok(Self::Standin)
-            }
-            (Self::Real, _) => Parts::find().map(|_| Self::Real).map_err(|why| {
-                let (flag, gear, instead) = ("--kubernetes", "real", "standin");
-                GearError::Missing { flag, gear, instead, why: why.to_string() }
-            }),
-            (Self::Auto, NodesGear::Machine) => {
-                Ok(Parts::find().map_or(Self::Standin, |_| Self::Real))
-            }
-        }
-    }
+/// The gears that will run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// What serves the Kubernetes API.
+    pub kubernetes: KubernetesGear,
+    /// What a node is.
+    pub nodes: NodesGear,
+    /// Why `auto` took the stand-ins, where it did.
+    pub why: Option<String>,
 }
 
-impl NodesGear {
-    /// The gear that will run.
-    ///
-    /// # Errors
-    /// When this machine cannot have the one asked for.
-    pub fn resolve(self) -> Result<Self, GearError> {
-        match self {
-            Self::Auto | Self::Process => Ok(Self::Process),
-            Self::Machine => machine::check().map(|_| Self::Machine).map_err(|why| {
-                let (flag, gear, instead) = ("--nodes", "machine", "process");
-                GearError::Missing { flag, gear, instead, why: why.to_string() }
-            }),
+/// The gears that will run. `auto` takes the real ones where this machine can have them, so that a run
+/// is either all real or all stand-ins.
+///
+/// # Errors
+/// When one that was asked for by name cannot be had, or two that were do not go together.
+pub fn choose(kubernetes: KubernetesGear, nodes: NodesGear) -> Result<Choice, GearError> {
+    let machines = || machine::available().map_err(|why| ErrorChain(&why).to_string());
+    let parts = || Parts::find().map(drop).map_err(|why| why.to_string());
+    decide(kubernetes, nodes, machines, parts)
+}
+
+/// Decides from what can be had here: machines, the parts of a control plane. Pure but for these.
+fn decide(
+    kubernetes: KubernetesGear,
+    nodes: NodesGear,
+    machines: impl Fn() -> Result<(), String>,
+    parts: impl Fn() -> Result<(), String>,
+) -> Result<Choice, GearError> {
+    let missing = |flag, gear, instead, why| GearError::Missing { flag, gear, instead, why };
+    let choice = |kubernetes, nodes, why| Choice { kubernetes, nodes, why };
+    let kubernetes_real = || {
+        parts().map_err(|why| missing("--kubernetes", "real", "standin", why))?;
+        Ok(KubernetesGear::Real)
+    };
+    let process = NodesGear::Process;
+    Ok(match (kubernetes, nodes) {
+        (KubernetesGear::Standin, NodesGear::Machine) => {
+            // A real kubelet asks for what the stand-in does not serve.
+            let why = "a machine's kubelet needs the real API server".to_owned();
+            return Err(missing("--nodes", "machine", "process", why));
         }
-    }
+        (_, NodesGear::Machine) => {
+            machines().map_err(|why| missing("--nodes", "machine", "process", why))?;
+            choice(kubernetes_real()?, NodesGear::Machine, None)
+        }
+        (KubernetesGear::Standin, _) => choice(KubernetesGear::Standin, process, None),
+        (KubernetesGear::Auto, NodesGear::Process) => {
+            choice(KubernetesGear::Standin, process, None)
+        }
+        (KubernetesGear::Real, NodesGear::Process) => choice(kubernetes_real()?, process, None),
+        (KubernetesGear::Real, NodesGear::Auto) => match machines() {
+            Ok(()) => choice(kubernetes_real()?, NodesGear::Machine, None),
+            Err(why) => choice(kubernetes_real()?, process, Some(why)),
+        },
+        (KubernetesGear::Auto, NodesGear::Auto) => match machines().and_then(|()| parts()) {
+            Ok(()) => choice(KubernetesGear::Real, NodesGear::Machine, None),
+            Err(why) => choice(KubernetesGear::Standin, process, Some(why)),
+        },
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use KubernetesGear as K;
+    use NodesGear as N;
+
+    fn with(
+        kubernetes: K,
+        nodes: N,
+        machines: Result<(), &str>,
+        parts: Result<(), &str>,
+    ) -> Result<Choice, GearError> {
+        let say = |answer: Result<(), &str>| answer.map_err(str::to_owned);
+        decide(kubernetes, nodes, || say(machines), || say(parts))
+    }
 
     #[test]
-    fn auto_takes_what_there_is_and_the_rest_is_refused_by_name() {
-        let process = NodesGear::Process;
-        assert_eq!(KubernetesGear::Auto.resolve(process), Ok(KubernetesGear::Standin));
-        assert_eq!(KubernetesGear::Standin.resolve(process), Ok(KubernetesGear::Standin));
-        assert_eq!(NodesGear::Auto.resolve(), Ok(NodesGear::Process));
-        if let Err(error) = NodesGear::Machine.resolve() {
-            let text = error.to_string();
-            assert!(text.contains("--nodes machine") && text.contains("process"), "{text}");
+    fn auto_is_all_real_or_all_stand_ins_and_says_why() {
+        let all = with(K::Auto, N::Auto, Ok(()), Ok(())).unwrap();
+        assert_eq!((all.kubernetes, all.nodes, all.why), (K::Real, N::Machine, None));
+        for (machines, parts, why) in
+            [(Err("not root"), Ok(()), "not root"), (Ok(()), Err("no etcd"), "no etcd")]
+        {
+            let none = with(K::Auto, N::Auto, machines, parts).unwrap();
+            assert_eq!((none.kubernetes, none.nodes), (K::Standin, N::Process));
+            assert_eq!(none.why.as_deref(), Some(why));
         }
-        // With or without the parts: real, or a refusal that says what is missing and what works.
-        match KubernetesGear::Real.resolve(process) {
-            Ok(gear) => assert_eq!(gear, KubernetesGear::Real),
-            Err(error) => {
-                let text = error.to_string();
-                assert!(text.contains("make e2e-setup") && text.contains("standin"), "{text}");
-            }
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_is_had_or_refused_by_name() {
+        let quick = with(K::Standin, N::Auto, Ok(()), Ok(())).unwrap();
+        assert_eq!((quick.kubernetes, quick.nodes), (K::Standin, N::Process));
+        let quick = with(K::Auto, N::Process, Ok(()), Ok(())).unwrap();
+        assert_eq!((quick.kubernetes, quick.nodes), (K::Standin, N::Process));
+        let mixed = with(K::Real, N::Auto, Err("not root"), Ok(())).unwrap();
+        assert_eq!((mixed.kubernetes, mixed.nodes), (K::Real, N::Process));
+        for (refused, words) in [
+            (
+                with(K::Real, N::Process, Ok(()), Err("make e2e-setup")),
+                ["make e2e-setup", "standin"],
+            ),
+            (with(K::Auto, N::Machine, Err("not root"), Ok(())), ["--nodes machine", "process"]),
+            (with(K::Standin, N::Machine, Ok(()), Ok(())), ["real API server", "--nodes process"]),
+        ] {
+            let text = refused.unwrap_err().to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
         }
     }
 }

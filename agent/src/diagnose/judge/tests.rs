@@ -63,6 +63,7 @@ fn survey() -> Survey {
         name: "n1".into(),
         is_admitted: false,
         node: None,
+        slices: Default::default(),
         kubelet_log: vec![],
         notices: notices::Facts::default(),
         units: super::super::survey::Units { join: unit("loaded", "active"), ..Default::default() },

@@ -84,7 +84,7 @@ async fn tell(story: &mut Story, dir: &Path, keep: bool) -> anyhow::Result<()> {
 /// The lab comes up; two nodes of the fleet to be will be broken.
 async fn open(story: &mut Story) -> anyhow::Result<Value> {
     story.chapter("A lab: AWS, Kubernetes and GPUs on this machine");
-    story.lab("up", &["--speed", "0.01"]).await?;
+    story.lab("up", &["--speed", "0.01", "--kubernetes", "standin", "--nodes", "process"]).await?;
     story.world.adopt()?;
     let status = story.world.lab_status().await?;
 

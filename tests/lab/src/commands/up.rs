@@ -10,7 +10,7 @@ use contract::ExitCode;
 
 use crate::cli::Up;
 use crate::directory::LabDirectory;
-use crate::gear::GearError;
+use crate::gear::{self, Choice, GearError};
 use crate::output;
 use crate::processes::own_program;
 use crate::supervisor::record::is_emulator;
@@ -35,8 +35,10 @@ pub(super) async fn run(up: Up) -> anyhow::Result<ExitCode> {
 
 /// Starts a lab; returns once everything serves.
 pub(super) async fn start(up: Up) -> anyhow::Result<(LabDirectory, Record)> {
-    let nodes = up.nodes.resolve()?;
-    let kubernetes = up.kubernetes.resolve(nodes)?;
+    let Choice { kubernetes, nodes, why } = gear::choose(up.kubernetes, up.nodes)?;
+    if let Some(why) = why {
+        output::progress(&format!("stand-ins where the real parts cannot run: {why}"));
+    }
     let directory = LabDirectory::create(&up.place.dir)?;
     if let Some(record) = Record::of_live_lab(&directory) {
         bail!(

@@ -93,6 +93,18 @@ struct InstallOnly {
     install: Option<Install>,
 }
 
+/// Whether the agent is told that the node's GPUs are offered by DRA. In the lab the DRA driver's
+/// double then offers them so.
+#[must_use]
+pub fn offers_by_dra(raw: &[u8]) -> bool {
+    let Ok(intake) = take(raw) else { return false };
+    let wanted = Path::new(AGENT_CONFIG_PATH.trim_start_matches('/'));
+    let config = intake.files.iter().find(|file| file.path == wanted);
+    let config =
+        config.and_then(|file| serde_yaml::from_slice::<serde_yaml::Value>(&file.content).ok());
+    config.is_some_and(|config| config["gpuOffer"] == "dra")
+}
+
 /// Reads user data as the instance gets it from IMDS.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ use crate::faults::effects::{Undo, World};
 use crate::faults::hardware::Hardware;
 use crate::faults::local::Local;
 use crate::imds::{Imds, Tasks};
+use crate::kubernetes::dra_driver_double;
 use crate::nodes::machine::{Ground, MachineError};
 use crate::processes;
 use crate::systemctl_double::state::{Exit, Store};
@@ -72,6 +73,8 @@ pub struct Node {
     pub(super) hardware: Hardware,
     console: Console,
     pub(super) imds: Arc<Imds>,
+    /// Whether the node's GPUs are offered by DRA.
+    by_dra: bool,
     /// How many of EC2's reboots have been acted on.
     pub(super) reboots: AtomicU32,
     live: Mutex<Live>,
@@ -117,6 +120,7 @@ impl Node {
         let user_data = given.and_then(|text| crate::user_data::from_base64(text).ok());
         let library = around.programs.nvml.as_deref();
         Arc::new(Self {
+            by_dra: user_data.as_deref().is_some_and(intake::offers_by_dra),
             hardware: Hardware::of(&root, &instance.instance_type, &instance.instance_id, library),
             console: Console::of(&root, &instance.instance_id),
             imds: Imds::new(instance.clone(), user_data),
@@ -443,6 +447,14 @@ impl Node {
         {
             tracing::debug!(%error, "uptime not written");
         }
+    }
+
+    /// What the DRA driver's double offers of the node, whose Node object has this name; nothing
+    /// where GPUs are offered in another way.
+    #[must_use]
+    pub fn resource_slice(&self, name: &str) -> Option<serde_json::Value> {
+        let state = self.by_dra.then(|| nvml_sim::State::read(&self.root)).and_then(Result::ok);
+        state.map(|state| dra_driver_double::slice(name, &state))
     }
 
     /// What `lab status` says of the node.

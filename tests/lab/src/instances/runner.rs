@@ -12,6 +12,7 @@ use super::node::{Node, NodeView, Surroundings};
 use crate::aws::Instance;
 use crate::faults::effects::Undo;
 use crate::faults::{Entry, Fault, FaultError, Target};
+use crate::kubernetes;
 use crate::nodes::machine::Ground;
 use crate::processes::ProcessId;
 
@@ -160,8 +161,9 @@ impl Runner {
         let emulator = &self.around.emulator;
         let (mut last, mut at) = (None, Instant::now());
         loop {
-            let nodes: BTreeMap<String, bool> = plane
-                .nodes()
+            let objects = plane.nodes();
+            plane.publish(self.slices(&objects));
+            let nodes: BTreeMap<String, bool> = objects
                 .into_iter()
                 .filter(|node| !node.instance_id.is_empty())
                 .map(|node| (node.instance_id, node.ready))
@@ -180,6 +182,13 @@ impl Runner {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// What Ready nodes offer by DRA: the driver's pod needs the node's network.
+    fn slices(&self, objects: &[kubernetes::NodeView]) -> Vec<serde_json::Value> {
+        let known = self.known();
+        let ready = objects.iter().filter(|object| object.ready);
+        ready.filter_map(|o| known.nodes.get(&o.instance_id)?.resource_slice(&o.name)).collect()
     }
 
     async fn tick(self: Arc<Self>) {

@@ -13,6 +13,7 @@ mod addons;
 mod authn;
 pub(crate) mod authority;
 mod cloud;
+pub mod dra_driver_double;
 pub mod kubelet_standin;
 mod operator;
 pub mod real;
@@ -99,6 +100,14 @@ impl ControlPlane {
         match self {
             Self::Standin(handle) => handle.cut_off(instance_id, cut),
             Self::Real(_) => {}
+        }
+    }
+
+    /// Has these ResourceSlices published, and no others, on behalf of the DRA driver's double.
+    pub fn publish(&self, slices: Vec<serde_json::Value>) {
+        match self {
+            Self::Standin(handle) => handle.publish(&slices),
+            Self::Real(handle) => handle.publish(slices),
         }
     }
 

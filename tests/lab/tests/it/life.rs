@@ -7,7 +7,7 @@ use lab::processes::{self, ProcessId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::{Lab, lab, text, until};
+use crate::world::{Lab, QUICK, lab, text, until};
 
 fn supervisor(lab: &Lab) -> i32 {
     i32::try_from(lab.status()["supervisor"].as_i64().unwrap()).unwrap()
@@ -96,10 +96,10 @@ fn one_sentence_says_what_to_do() {
 fn an_emulator_that_cannot_start_is_named() {
     let empty = tempfile::tempdir().unwrap();
     let dir = empty.path().to_str().unwrap();
-    let up = lab(&["up", "--dir", dir, "--python", "/bin/false"]);
+    let up = lab(&[&["up", "--dir", dir, "--python", "/bin/false"][..], &QUICK].concat());
     assert_eq!(up.status.code(), Some(1));
     assert!(text(&up.stderr).contains("the emulator did not come up"), "{}", text(&up.stderr));
     assert_eq!(processes::of_lab(Path::new(dir)), []);
-    let none = lab(&["up", "--dir", dir, "--python", "/nonexistent"]);
+    let none = lab(&[&["up", "--dir", dir, "--python", "/nonexistent"][..], &QUICK].concat());
     assert!(text(&none.stderr).contains("make setup"), "{}", text(&none.stderr));
 }

@@ -20,6 +20,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What these tests are about is in the gear that runs anywhere.
+pub(crate) const QUICK: [&str; 4] = ["--kubernetes", "standin", "--nodes", "process"];
+
 /// Python with the emulator's packages: make sets `LAB_PYTHON`, and make setup makes it.
 pub(crate) fn python() -> PathBuf {
     let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/venv/bin/python");
@@ -33,7 +36,8 @@ impl Lab {
         let lab = Self { directory: tempfile::tempdir().unwrap() };
         let up = lab.call(
             "up",
-            &[&["--python", python().to_str().unwrap(), "--speed", "0.005"], extra].concat(),
+            &[&["--python", python().to_str().unwrap(), "--speed", "0.005"], &QUICK, extra]
+                .concat(),
         );
         assert!(up.status.success(), "lab up: {}{}", text(&up.stdout), text(&up.stderr));
         lab

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use contract::ErrorChain;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::addons::Applied;
@@ -14,9 +15,9 @@ use super::api::{Api, ApiError};
 use super::pki::Pki;
 use super::programs::{Layout, Programs};
 use super::{RealConfig, RealError, bootstrap, cloud};
-use crate::kubernetes::NodeView;
 use crate::kubernetes::view::available_replicas;
 use crate::kubernetes::world::{Cluster, Observation, Watcher};
+use crate::kubernetes::{NodeView, dra_driver_double};
 use crate::relay::Mode;
 
 /// The longest time between two passes.
@@ -42,6 +43,8 @@ pub(super) struct Keeper {
     pub(super) config: RealConfig,
     pub(super) watcher: Arc<Watcher>,
     pub(super) view: Arc<RwLock<View>>,
+    /// What the DRA driver's double offers.
+    pub(super) slices: Arc<RwLock<Vec<Value>>>,
 }
 
 /// A control plane that runs for one cluster.
@@ -51,6 +54,8 @@ struct Plane {
     api: Api,
     bootstrapped: bool,
     addons: Applied,
+    /// Whether there may be slices of the DRA driver's double.
+    publishes: bool,
 }
 
 impl Keeper {
@@ -140,6 +145,7 @@ impl Keeper {
             api,
             bootstrapped: false,
             addons: Applied::default(),
+            publishes: false,
         })
     }
 
@@ -164,6 +170,8 @@ impl Keeper {
         }
         plane.addons.reconcile(&plane.api, &cluster.addons).await?;
         let nodes = cloud::reconcile(&plane.api, &observation.instances).await?;
+        let wanted = self.slices.read().unwrap_or_else(PoisonError::into_inner).clone();
+        publish(&plane.api, &wanted, &mut plane.publishes).await?;
         let available = available(&plane.api).await?;
         let view = View { nodes, available };
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
@@ -171,9 +179,27 @@ impl Keeper {
     }
 }
 
+/// Carries the DRA driver's double's plan out; where nothing is offered by DRA, nothing is asked.
+async fn publish(api: &Api, wanted: &[Value], publishes: &mut bool) -> Result<(), ApiError> {
+    if wanted.is_empty() && !*publishes {
+        return Ok(());
+    }
+    let present = api.list(dra_driver_double::PATH).await?;
+    let plan = dra_driver_double::plan(wanted, present.iter());
+    for slice in &plan.apply {
+        let name = slice["metadata"]["name"].as_str().unwrap_or_default();
+        api.apply(&format!("{}/{name}", dra_driver_double::PATH), slice).await?;
+    }
+    for name in &plan.delete {
+        api.delete(&format!("{}/{name}", dra_driver_double::PATH)).await?;
+    }
+    *publishes = !wanted.is_empty();
+    Ok(())
+}
+
 async fn available(api: &Api) -> Result<HashMap<String, u32>, ApiError> {
     let deployments = api.list("/apis/apps/v1/deployments").await?;
-    let count = |deployment: &serde_json::Value| {
+    let count = |deployment: &Value| {
         let text = |field: &str| deployment["metadata"][field].as_str().unwrap_or_default();
         let name = format!("{}/{}", text("namespace"), text("name"));
         (name, available_replicas(deployment))

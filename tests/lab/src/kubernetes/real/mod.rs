@@ -21,6 +21,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -184,6 +185,7 @@ impl Bound {
         let (mode, receiver) = watch::channel(Mode::Open);
         let view = Arc::new(RwLock::new(View::default()));
         let troubles = Troubles::default();
+        let slices = Arc::default();
         let keeper = Keeper {
             api: SocketAddr::from((BEHIND, self.listen.port())),
             endpoint: self.listen,
@@ -192,6 +194,7 @@ impl Bound {
             config: self.config.clone(),
             watcher: Arc::clone(&watcher),
             view: Arc::clone(&view),
+            slices: Arc::clone(&slices),
         };
         let answers = Webhook {
             watcher,
@@ -216,6 +219,7 @@ impl Bound {
             ca_pem: self.pki.ca_pem,
             view,
             troubles,
+            slices,
             mode,
             task: Mutex::new(Some(task)),
         };
@@ -229,6 +233,7 @@ struct Shared {
     ca_pem: String,
     view: Arc<RwLock<View>>,
     troubles: Troubles,
+    slices: Arc<RwLock<Vec<Value>>>,
     mode: watch::Sender<Mode>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -279,6 +284,11 @@ impl Handle {
             }
             change
         });
+    }
+
+    /// Has these ResourceSlices published, and no others of the DRA driver's double.
+    pub fn publish(&self, slices: Vec<Value>) {
+        *self.0.slices.write().unwrap_or_else(PoisonError::into_inner) = slices;
     }
 
     /// What is wrong with the way to the endpoint, by a node's address.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::registry::{LEASES, NODES, PODS, ResourceType};
+use super::registry::{LEASES, NODES, PODS, RESOURCESLICES, ResourceType};
 use super::status::ApiError;
 
 /// The taint that keeps pods off until the node is Ready.
@@ -58,6 +58,15 @@ pub(super) fn node_restriction(
     }
     if kind == &PODS {
         return own_pod(node, before, after).map_or_else(refuse, Ok);
+    }
+    if kind == &RESOURCESLICES {
+        let foreign = [before, after].into_iter().flatten().any(|s| s["spec"]["nodeName"] != node);
+        if foreign {
+            return refuse(
+                "can only create ResourceSlice with the same NodeName as the requesting node"
+                    .to_owned(),
+            );
+        }
     }
     if kind == &LEASES && name != node {
         let why = "can only access node lease with the same name as the requesting node";

@@ -19,10 +19,10 @@ pub(super) struct Attributes<'a> {
     pub(super) name: &'a str,
     /// Set for a request outside the resources.
     pub(super) path: Option<&'a str>,
-    /// Whether a list or watch is narrowed to the pods of this node.
-    pub(super) own_pods_only: bool,
-    /// For an object request: whether the pod is bound to the asking node.
-    pub(super) own_pod: bool,
+    /// Whether a list or watch is narrowed to what is on this node.
+    pub(super) own_only: bool,
+    /// For an object request: whether the pod or ResourceSlice is the asking node's.
+    pub(super) own: bool,
 }
 
 /// Allowed, or not with the node authorizer's explanation, if it has one.
@@ -85,14 +85,14 @@ fn node_authorizer(node: &str, asked: &Attributes<'_>) -> Decision {
         ("" | "events.k8s.io", "events") => write,
         ("", "services") | ("node.k8s.io", "runtimeclasses") => read,
         ("", "pods") if matches!(asked.verb, "list" | "watch") => {
-            if !asked.own_pods_only {
+            if !asked.own_only {
                 let why = "can only list/watch pods with spec.nodeName field selector";
                 return Decision::Deny(why.to_owned());
             }
             true
         }
         ("", "pods") if asked.verb == "get" => {
-            if !asked.own_pod {
+            if !asked.own {
                 return Decision::Deny(unrelated(node));
             }
             true
@@ -100,10 +100,25 @@ fn node_authorizer(node: &str, asked: &Attributes<'_>) -> Decision {
         ("", "pods") => matches!(asked.verb, "create" | "delete"),
         ("", "configmaps" | "secrets") => return Decision::Deny(pod_object(node, asked, read)),
         ("coordination.k8s.io", "leases") => return lease(node, asked),
-        ("resource.k8s.io", "resourceslices") => read || write || asked.verb.starts_with("delete"),
+        ("resource.k8s.io", "resourceslices") => return resource_slice(node, asked),
         _ => false,
     };
     if allowed { Decision::Allow } else { Decision::Deny(String::new()) }
+}
+
+/// Its own ResourceSlices; what a new one says of its node admission compares.
+fn resource_slice(node: &str, asked: &Attributes<'_>) -> Decision {
+    match asked.verb {
+        "create" => Decision::Allow,
+        "list" | "watch" | "deletecollection" if asked.own_only => Decision::Allow,
+        "list" | "watch" | "deletecollection" => {
+            let why =
+                "can only list/watch/deletecollection resourceslices with nodeName field selector";
+            Decision::Deny(why.to_owned())
+        }
+        "get" | "update" | "patch" | "delete" if asked.own => Decision::Allow,
+        _ => Decision::Deny(unrelated(node)),
+    }
 }
 
 fn foreign_node(node: &str, name: &str) -> String {
@@ -241,8 +256,8 @@ mod tests {
             namespace,
             name,
             path: None,
-            own_pods_only: false,
-            own_pod: false,
+            own_only: false,
+            own: false,
         }
     }
 
@@ -265,6 +280,9 @@ mod tests {
             ("update", "coordination.k8s.io", "leases", "default/a", false),
             ("get", "apps", "daemonsets", "kube-system/aws-node", false),
             ("get", "", "secrets", "kube-system/x", false),
+            ("list", "resource.k8s.io", "resourceslices", "/", false),
+            ("get", "resource.k8s.io", "resourceslices", "/s", false),
+            ("create", "resource.k8s.io", "resourceslices", "/", true),
             ("create", "authentication.k8s.io", "selfsubjectreviews", "/", true),
             ("create", "rbac.authorization.k8s.io", "clusterroles", "/", false),
         ];
@@ -272,8 +290,13 @@ mod tests {
             let decision = authorize(&node(), &asked(verb, group, resource, at), &store);
             assert_eq!(decision == Decision::Allow, expected, "{verb} {resource} {at}");
         }
-        let own = Attributes { own_pods_only: true, ..asked("watch", "", "pods", "/") };
-        assert_eq!(authorize(&node(), &own, &store), Decision::Allow);
+        for (group, resource) in [("", "pods"), ("resource.k8s.io", "resourceslices")] {
+            let own = Attributes { own_only: true, ..asked("watch", group, resource, "/") };
+            assert_eq!(authorize(&node(), &own, &store), Decision::Allow, "{resource}");
+        }
+        let mine =
+            Attributes { own: true, ..asked("get", "resource.k8s.io", "resourceslices", "/s") };
+        assert_eq!(authorize(&node(), &mine, &store), Decision::Allow);
     }
 
     #[test]

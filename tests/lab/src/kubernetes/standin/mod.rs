@@ -36,6 +36,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -45,10 +46,10 @@ use super::authn::Authenticator;
 use super::authority::{Authority, write};
 use super::view::available_replicas;
 use super::world::{Emulator, Watcher, World};
-use super::{NodeView, WorldError, WriteError};
+use super::{NodeView, WorldError, WriteError, dra_driver_double};
 pub(super) use admission::is_restricted_label;
 use listener::Mode;
-use registry::{DEPLOYMENTS, NODES};
+use registry::{DEPLOYMENTS, NODES, RESOURCESLICES};
 use service::ApiServer;
 use store::Store;
 pub(super) use workloads::Timing;
@@ -249,6 +250,29 @@ impl Handle {
             }
             change
         });
+    }
+
+    /// Has these ResourceSlices published, and no others of the DRA driver's double.
+    pub fn publish(&self, slices: &[Value]) {
+        let store = &self.0.server.store;
+        let present = store.list(&RESOURCESLICES, "").objects;
+        let plan = dra_driver_double::plan(slices, present.iter().map(AsRef::as_ref));
+        for slice in plan.apply {
+            let name = slice["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let spec = slice["spec"].clone();
+            let replaced = store.update(&RESOURCESLICES, "", &name, |current| {
+                let mut next = current.clone();
+                next["spec"] = spec;
+                Ok(next)
+            });
+            if replaced.is_err() && store.create(&RESOURCESLICES, "", slice).is_err() {
+                tracing::debug!(name, "a ResourceSlice was made by somebody else meanwhile");
+            }
+        }
+        for name in plan.delete {
+            // Gone already is gone.
+            let _ = store.delete(&RESOURCESLICES, "", &name);
+        }
     }
 
     /// Leaves every request that carries this instance's token without an answer.

@@ -58,8 +58,8 @@ fn access(user: &User, spec: &Value, store: &Store) -> Value {
         namespace: &namespace,
         name: &name,
         path: path.as_str(),
-        own_pods_only: false,
-        own_pod: false,
+        own_only: false,
+        own: false,
     };
     match authz::authorize(user, &attributes, store) {
         Decision::Allow => json!({"allowed": true}),

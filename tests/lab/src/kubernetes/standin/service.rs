@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use serde_json::Value;
 
 use super::authz::{self, Attributes, Decision};
-use super::registry::{self, PODS};
+use super::registry::{self, PODS, RESOURCESLICES};
 use super::reply::{self, Reply};
 use super::request::{Query, ResourceRequest, Target, resolve};
 use super::selector::Fields;
@@ -201,8 +201,8 @@ impl ApiServer {
             namespace: "",
             name: "",
             path: Some(&asked.path),
-            own_pods_only: false,
-            own_pod: false,
+            own_only: false,
+            own: false,
         };
         if authz::authorize(user, &attributes, &self.store) != Decision::Allow {
             return Err(ApiError::forbidden_path(&verb, &asked.path, &user.name));
@@ -249,8 +249,8 @@ impl ApiServer {
             namespace: request.authorized_namespace(),
             name: &request.name,
             path: None,
-            own_pods_only: node.is_some_and(|node| narrowed_to(node, query)),
-            own_pod: node.is_some_and(|node| self.runs_on(node, request)),
+            own_only: node.is_some_and(|node| narrowed_to(node, query)),
+            own: node.is_some_and(|node| self.runs_on(node, request)),
         };
         match authz::authorize(user, &attributes, &self.store) {
             Decision::Allow => Ok(()),
@@ -258,12 +258,13 @@ impl ApiServer {
         }
     }
 
+    /// Whether the pod or ResourceSlice that is asked for is this node's.
     fn runs_on(&self, node: &str, request: &ResourceRequest) -> bool {
-        request.kind == &PODS
+        (request.kind == &PODS || request.kind == &RESOURCESLICES)
             && self
                 .store
-                .get(&PODS, &request.namespace, &request.name)
-                .is_some_and(|pod| pod["spec"]["nodeName"] == node)
+                .get(request.kind, &request.namespace, &request.name)
+                .is_some_and(|object| object["spec"]["nodeName"] == node)
     }
 }
 

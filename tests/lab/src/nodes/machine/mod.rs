@@ -19,6 +19,9 @@ mod settings;
 mod sts;
 mod units;
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use crate::directory::DirectoryError;
 use crate::kubernetes::real::{Parts, PartsError};
 pub use ground::{Ground, Wire};
@@ -49,6 +52,9 @@ pub enum MachineError {
     /// Namespaces and mounts are root's.
     #[error("machine nodes need root")]
     NotRoot,
+    /// Machines are made for this host's control groups.
+    #[error("machine nodes need a host with systemd's hierarchy of cgroup v1")]
+    Cgroups,
     /// A part is missing.
     #[error(transparent)]
     Parts(#[from] PartsError),
@@ -95,6 +101,29 @@ pub enum MachineError {
     /// A file or program.
     #[error("could not {0}")]
     System(String, #[source] std::io::Error),
+}
+
+/// Whether machine nodes can be started here and now: nobody else has this host's, and the kernel
+/// makes their namespaces.
+///
+/// # Errors
+/// When they cannot.
+pub fn available() -> Result<(), MachineError> {
+    check()?;
+    if let Some(other) = holder::Holder::read().filter(holder::Holder::is_alive) {
+        return Err(MachineError::Taken(other.lab.display().to_string()));
+    }
+    if !Path::new("/sys/fs/cgroup/systemd").is_dir() {
+        return Err(MachineError::Cgroups);
+    }
+    let arguments = ["--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--time", "true"];
+    let tried = Command::new("unshare").args(arguments).stdin(Stdio::null()).output();
+    let tried = tried.map_err(|e| MachineError::System("start `unshare`".into(), e))?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+    Err(MachineError::System("make a machine's namespaces".into(), std::io::Error::other(why)))
 }
 
 /// Whether this machine can have machine nodes, and with which parts.
