@@ -6,13 +6,16 @@
 #   setup.sh --where  print the folder that holds parts.json, whether or not it is filled
 #
 # A part that cannot be had here (no Go, no apt-get, no network) is skipped and named, with exit code 0: the lab then uses its
-# stand-ins. parts.json: {part: {version, path, state: "ready" | "skipped", why?}}.
+# stand-ins. Exit code 1: nothing could be tried (the cache cannot be written, another setup holds it, the pins differ).
+# E2E_SETUP_SECONDS bounds the whole (1200); what is not done by then is skipped too, and a later run goes on from there.
+# parts.json: {part: {version, path, state: "ready" | "skipped", why?}}.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck disable=SC1091 # beside this file
 . "$here/versions.env"
-base=${XDG_CACHE_HOME:-$HOME/.cache}/rollcall-lab
+base=${XDG_CACHE_HOME:-${HOME:?needed for the cache, or XDG_CACHE_HOME}/.cache}/rollcall-lab
+limit=${E2E_SETUP_SECONDS:-1200}
 
 # hash FILE...: ten digits over names and contents.
 hash() { (cd "$here" && sha256sum "$@" | sha256sum | head -c 10); }
@@ -44,10 +47,24 @@ skip() {
     say "skipping $1: $2"
 }
 
+# bounded SECONDS COMMAND...: within that time, and within what is left of the whole.
+bounded() {
+    local left=$((limit - SECONDS)) seconds=$1
+    shift
+    [ "$left" -gt 0 ] || { echo "the time is up (E2E_SETUP_SECONDS=$limit)" >&2; return 124; }
+    local code=0
+    timeout --kill-after=10 $((seconds < left ? seconds : left)) "$@" || code=$?
+    [ "$code" -ne 124 ] || echo "not done within $((seconds < left ? seconds : left)) s: $*" >&2
+    return "$code"
+}
+
 # make DIR PART FUNCTION: runs `FUNCTION TEMPORARY`, and puts the folder in place only when it succeeded.
 make_part() {
     local dir=$1 part=$2 build=$3 started=$SECONDS
     [ -d "$dir" ] && return 0
+    say "getting $part"
+    # What an interrupted setup left: we hold the lock, so nobody is at it.
+    rm -rf "$dir".??????
     local temporary
     temporary=$(mktemp -d "$dir.XXXXXX")
     if (set -e; "$build" "$temporary") >"$base/$part.log" 2>&1; then
@@ -56,7 +73,7 @@ make_part() {
         say "$part made in $((SECONDS - started)) s"
     else
         rm -rf "$temporary"
-        skip "$part" "failed or timed out; see $base/$part.log: $(tail -n 1 "$base/$part.log" | cut -c -200)"
+        skip "$part" "failed, see $base/$part.log: $(tail -n 1 "$base/$part.log" | cut -c -200)"
     fi
 }
 
@@ -64,7 +81,7 @@ make_part() {
 # `go` obeys the caller's GOFLAGS, GOMAXPROCS, GOPROXY and caches.
 go_build() {
     local module=$1 out=$2 package=$3 ldflags=$4
-    (cd "$here/$module" && CGO_ENABLED=0 timeout 1200 go build -mod=readonly -buildvcs=false -trimpath \
+    (cd "$here/$module" && CGO_ENABLED=0 bounded 1200 go build -mod=readonly -buildvcs=false -trimpath \
         -ldflags "-s -w $ldflags" -o "$out" "$package")
 }
 
@@ -75,7 +92,7 @@ build_kubernetes() {
         ldflags+=" -X $package.gitVersion=v$KUBERNETES_VERSION -X $package.gitMajor=1 -X $package.gitMinor=$minor"
         ldflags+=" -X $package.gitTreeState=clean"
     done
-    (cd "$here/kubernetes" && timeout 300 go mod download) &&
+    (cd "$here/kubernetes" && bounded 300 go mod download) &&
         go_build kubernetes "$1/kubernetes" . "$ldflags" &&
         for program in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
             ln -s kubernetes "$1/$program" || return 1
@@ -84,20 +101,20 @@ build_kubernetes() {
 
 build_nodeadm() {
     local module=github.com/awslabs/amazon-eks-ami/nodeadm
-    (cd "$here/nodeadm" && timeout 300 go mod download) &&
+    (cd "$here/nodeadm" && bounded 300 go mod download) &&
         go_build nodeadm "$1/nodeadm" $module/cmd/nodeadm '' &&
         go_build nodeadm "$1/nodeadm-internal" $module/cmd/nodeadm-internal ''
 }
 
 build_device_plugin_double() {
-    (cd "$here/device-plugin-double" && timeout 300 go mod download) &&
+    (cd "$here/device-plugin-double" && bounded 300 go mod download) &&
         go_build device-plugin-double "$1/device-plugin-double" . ''
 }
 
 # The packages that this machine lacks, dependencies included, one `name=version` a line.
 missing_packages() {
     # shellcheck disable=SC2086 # a list of names
-    LC_ALL=C timeout 60 apt-get -s install --no-upgrade --no-install-recommends $DEBIAN_PACKAGES |
+    LC_ALL=C bounded 60 apt-get -s install --no-upgrade --no-install-recommends $DEBIAN_PACKAGES |
         sed -nE 's/^Inst ([^ ]+) (\[[^]]*\] )?\(([^ ]+) .*/\1=\3/p'
 }
 
@@ -107,7 +124,7 @@ build_debian() {
     mkdir -p "$root" "$1/deb" && cd "$1/deb" || return 1
     if ! packages=$(missing_packages) || ! fetch_packages "$packages"; then
         [ "$(id -u)" -eq 0 ] || { echo "the package lists are stale or missing; as root: apt-get update"; return 1; }
-        timeout 180 apt-get -qq update || return 1
+        bounded 180 apt-get -qq update || return 1
         packages=$(missing_packages) && fetch_packages "$packages" || return 1
     fi
     local deb
@@ -121,7 +138,7 @@ build_debian() {
 fetch_packages() {
     [ -n "$1" ] || return 0
     # shellcheck disable=SC2086 # a list of names
-    timeout 300 apt-get -q download $1
+    bounded 300 apt-get -q download $1
 }
 
 # Packages that still ship /lib or /sbin would hide the host's links of these names when the folder becomes a node's layer.
@@ -134,14 +151,14 @@ merge_usr() {
 }
 
 build_awscli() {
-    timeout 60 python3 -m venv "$1" &&
-        timeout 300 "$1/bin/python" -m pip install --quiet --disable-pip-version-check "awscli==$AWSCLI_VERSION" &&
-        timeout 60 "$1/bin/python" -m awscli --version &&
+    bounded 60 python3 -m venv "$1" &&
+        bounded 300 "$1/bin/python" -m pip install --quiet --disable-pip-version-check "awscli==$AWSCLI_VERSION" &&
+        bounded 60 "$1/bin/python" -m awscli --version &&
         # pip's own script names the folder that is moved in a moment.
         printf '#!/bin/sh\nexec %s/bin/python -m awscli "$@"\n' "$awscli_dir" >"$1/bin/aws"
 }
 
-build_pause() { timeout 60 gcc -Os -static -s -Wall -Wextra -Werror -o "$1/pause" "$here/pause/pause.c"; }
+build_pause() { bounded 60 gcc -Os -static -s -Wall -Wextra -Werror -o "$1/pause" "$here/pause/pause.c"; }
 
 # Go's own files hold the versions that are built; this one is what people read. They must not part.
 check_pins() {
@@ -206,7 +223,9 @@ write_parts() {
 check_pins
 mkdir -p "$set_dir"
 exec 9>"$base/lock"
-flock -w 1500 9 || { say "another setup has held $base/lock for 25 minutes"; exit 1; }
+flock -n 9 || { say "waiting for another setup, which holds $base/lock"; flock -w 1500 9; } ||
+    { say "another setup has held $base/lock for 25 minutes"; exit 1; }
+SECONDS=0
 
 if command -v gcc >/dev/null; then make_part "$pause_dir" pause build_pause; else skip pause "gcc is missing"; fi
 if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
@@ -229,7 +248,7 @@ fi
 write_parts
 [ "$(id -u)" -eq 0 ] || say "not root: machine nodes will be skipped (process nodes are used)"
 if grep -q '"skipped"' "$set_dir/parts.json"; then
-    say "the lab will use its stand-ins for what is missing:"
-    grep '"skipped"' "$set_dir/parts.json" >&2
+    say "the lab will use its stand-ins for what is missing, and make e2e skips itself without these:"
+    sed -nE 's/^  "([^"]*)": .*"state": "skipped", "why": "(.*)"\}.*/    \1: \2/p' "$set_dir/parts.json" >&2
 fi
 say "parts are in $set_dir/parts.json"

@@ -5,5 +5,6 @@
 mod aws;
 mod boot;
 mod life;
+mod parts;
 mod systemctl;
 mod world;
