@@ -61,6 +61,11 @@ e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, n
 $(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt
 	tests/lab/setup.sh $(VENV)
 
+.PHONY: bench
+bench: build ## what the agent costs, each figure beside its peer's, into target/bench/summary.json
+	$(CARGO) build --release --locked -p rollcall-agent
+	$(BIN)/lab bench --agent target/release/rollcall-agent
+
 .PHONY: operate-doc
 operate-doc: ## write docs/operate.md anew from the table of reasons
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --locked --test it -- operate_page

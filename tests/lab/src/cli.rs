@@ -32,6 +32,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// Play the fault corpus: each reason with its injection, and healthy variants
     Corpus(CorpusArgs),
+    /// Measure what the agent costs: joins with it and without, memory, size, how soon it names a fault
+    Bench(BenchArgs),
     /// The lab itself; started by `up`
     #[command(hide = true)]
     Supervisor(SupervisorArgs),
@@ -167,6 +169,26 @@ pub struct CorpusRun {
     /// Leave the lab up
     #[arg(long)]
     pub keep: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The agent's binary, as it is released
+    #[arg(long, default_value = "target/release/rollcall-agent")]
+    pub agent: PathBuf,
+    /// How many joins on each side
+    #[arg(long, default_value_t = 9)]
+    pub rounds: u32,
+    /// Where the figures go
+    #[arg(long, default_value = "target/bench/summary.json")]
+    pub out: PathBuf,
+    /// Directory of the lab
+    #[arg(long, default_value = "target/bench/lab")]
+    pub dir: PathBuf,
+    /// The agent's tarball that the node boots with [default: the one beside this program]
+    #[arg(long, value_name = "TARBALL")]
+    pub baked_agent: Option<PathBuf>,
 }
 
 /// Form of output that comes line by line.

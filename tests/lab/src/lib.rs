@@ -9,6 +9,7 @@
 //! [`journalctl_double`] and the kubelet stand-in.
 
 pub mod aws;
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod corpus;

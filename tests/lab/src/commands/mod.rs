@@ -1,5 +1,6 @@
 //! One verb a file. Each answers with its exit code; what went wrong is one sentence on stderr.
 
+mod bench;
 mod corpus;
 mod down;
 mod exec;
@@ -24,6 +25,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(status) => status::run(&status).await,
         Command::Fault(fault) => fault::run(&fault).await,
         Command::Exec(exec) => exec::run(&exec).await,
+        Command::Bench(bench) => bench::run(bench).await,
         Command::Corpus(corpus) => corpus::run(corpus).await,
         Command::Supervisor(supervisor) => supervisor::run(supervisor).await,
     };
