@@ -1,10 +1,13 @@
 //! Phase 8: network up, Node Ready, and as many GPUs on offer as NVML sees.
 
+pub mod ipamd;
+
 use contract::agent_config::GpuOffer;
 use contract::names::{DRA_DRIVER, RESOURCE_GPU};
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde_json::Value;
 
+use self::ipamd::Ipamd;
 use crate::host::Deadline;
 use crate::kube::{Client, KubeError, slices};
 
@@ -21,6 +24,8 @@ pub struct Facts {
     pub capacity: Option<u32>,
     /// GPUs that pods may have.
     pub allocatable: Option<u32>,
+    /// How the VPC CNI's daemon is, where the network is its.
+    pub ipamd: Ipamd,
     /// GPUs in this node's ResourceSlices.
     pub slices: Slices,
 }
@@ -107,6 +112,7 @@ impl Facts {
             message: text("message"),
             capacity: gpus("capacity"),
             allocatable: gpus("allocatable"),
+            ipamd: Ipamd::Unknown,
             slices: Slices::NotAsked,
         }
     }
@@ -130,6 +136,10 @@ pub fn verdict(facts: &Facts, wanted: Wanted) -> Verdict {
 fn readiness(facts: &Facts) -> Option<(Reason, String)> {
     if let Some(why) = &facts.unread {
         return Some((Reason::NodeNotReady, why.clone()));
+    }
+    // Ready may be said on the strength of a configuration that an earlier ipamd has left.
+    if let Ipamd::Ill(why) = &facts.ipamd {
+        return Some((Reason::IpamdUnhealthy, why.clone()));
     }
     if facts.ready == "True" {
         return None;
@@ -240,6 +250,18 @@ mod tests {
         ] {
             assert_eq!(word(&facts, WANTED), expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn a_network_daemon_that_is_ill_comes_before_what_kubelet_says() {
+        let all = json!({"nvidia.com/gpu": "8"});
+        for (ready, message) in [("True", ""), ("False", "cni plugin not initialized")] {
+            let ill = Ipamd::Ill("ipamd answers 500".into());
+            let facts = Facts { ipamd: ill, ..node(ready, message, &all) };
+            assert_eq!(word(&facts, WANTED), "IpamdUnhealthy");
+        }
+        let up = Facts { ipamd: Ipamd::Answers, ..node("True", "", &all) };
+        assert_eq!(word(&up, WANTED), "pass");
     }
 
     #[test]

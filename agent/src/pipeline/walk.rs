@@ -552,7 +552,15 @@ impl<'a> Walk<'a> {
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
         let wanted = ready::Wanted { gpus, offer: known.config.gpu_offer };
-        let gather = async || ready::gather(&known.kube, name, wanted.offer, deadline).await;
+        let ipamd = async || match known.config.cni {
+            CniKind::VpcCni => ready::ipamd::look(ready::ipamd::ENDPOINT, deadline).await,
+            CniKind::Host => ready::ipamd::Ipamd::Unknown,
+        };
+        let gather = async || {
+            let node = ready::gather(&known.kube, name, wanted.offer, deadline);
+            let (facts, ipamd) = tokio::join!(node, ipamd());
+            ready::Facts { ipamd, ..facts }
+        };
         let judge = |facts: &ready::Facts| ready::verdict(facts, wanted);
         let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
         if proof.verdict.is_open() { Ok(()) } else { Err(Closed) }
