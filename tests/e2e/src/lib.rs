@@ -1,7 +1,9 @@
 //! Drives the programs that a user installs against the lab, as a user would: by their command
-//! lines, environment, output and exit codes. The demo and the end-to-end tests share it.
+//! lines, environment, output and exit codes. The demo and the end-to-end tests share it; [`suite`]
+//! is what `make e2e` runs.
 
 pub mod programs;
+pub mod suite;
 pub mod world;
 
 pub use programs::{Finished, Programs};

@@ -109,7 +109,8 @@ impl Programs {
     }
 }
 
-fn exit_code(status: std::process::ExitStatus) -> i32 {
+/// The exit code as a shell says it.
+pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }

@@ -220,7 +220,15 @@ impl Emulator {
     /// # Errors
     /// When it does not answer.
     pub async fn report_coredns(&self, available: u32) -> Result<(), EmulatorError> {
-        let body = json!({ "coredns": { "available": available } });
+        self.report_workload("coredns", available).await
+    }
+
+    /// Says how many pods of an add-on are available; the add-on is DEGRADED while it is none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn report_workload(&self, addon: &str, available: u32) -> Result<(), EmulatorError> {
+        let body = json!({ addon: { "available": available } });
         self.control("POST", "/_control/workloads", Some(body)).await.map(drop)
     }
 
@@ -344,6 +352,26 @@ impl Emulator {
     /// When it cannot be read.
     pub async fn fetch_elsewhere(&self, url: &str) -> Result<Vec<u8>, EmulatorError> {
         answer(self.http.get(url), url).await
+    }
+
+    /// Calls EC2 as the operator: an action and its parameters; the answer is XML.
+    ///
+    /// # Errors
+    /// When EC2 refuses.
+    pub async fn ec2(&self, parameters: &[(String, String)]) -> Result<String, EmulatorError> {
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("Version", "2016-11-15")
+            .extend_pairs(parameters)
+            .finish();
+        let call = Call {
+            method: "POST",
+            path: "/",
+            service: "ec2",
+            content_type: Some("application/x-www-form-urlencoded"),
+            body: body.as_bytes(),
+        };
+        let answer = self.call(call, &self.operator).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Calls EKS as the operator.
