@@ -51,8 +51,13 @@ corpus-sample: build ## the corpus's sample, which CI plays
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
 .PHONY: e2e
-e2e: build e2e-setup ## the main job on real Kubernetes and machines; says what it skips where that cannot be
-	tests/lab/e2e.sh
+e2e: build e2e-setup ## the stories of a fleet and its nodes, on real Kubernetes and machines; says what it skips where that cannot be
+	$(BIN)/e2e
+
+.PHONY: e2e-full
+e2e-full: build e2e-setup ## the same with nothing shortened, and on the stand-ins after that
+	$(BIN)/e2e --full
+	$(BIN)/e2e --kubernetes standin --nodes process
 
 .PHONY: e2e-setup
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd

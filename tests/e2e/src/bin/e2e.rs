@@ -13,6 +13,7 @@ use e2e::suite::stories::{ACTS, Needs, Story};
 use e2e::suite::{Suite, remains};
 use e2e::world::World;
 use lab::gear::{KubernetesGear, NodesGear};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The stories of a fleet's and its nodes' lives, against a lab.
 #[derive(Debug, Parser)]
@@ -63,9 +64,11 @@ async fn run(cli: &Cli) -> anyhow::Result<()> {
     let suite = Suite::on(world, &dir, cli.full)?;
     say_what_is_real(&suite).await?;
 
+    let mut terminated = signal(SignalKind::terminate()).context("could not listen for signals")?;
     let told = tokio::select! {
         told = tell(&suite, cli) => told,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
     };
     let ended = suite.world.down().await;
     told.and(ended)?;

@@ -86,7 +86,6 @@ impl Recipe {
         let Instance { image_id, instance_type, subnet_id, .. } = &self.like;
         let profile = self.like.instance_profile_arn.clone().context("no instance profile")?;
         let mut parameters = vec![
-            ("Action", "RunInstances".to_owned()),
             ("MinCount", "1".to_owned()),
             ("MaxCount", "1".to_owned()),
             ("ImageId", image_id.clone()),
@@ -106,9 +105,10 @@ impl Recipe {
             parameters.push(("TagSpecification.1.Tag.2.Key", "eks:cluster-name".to_owned()));
             parameters.push(("TagSpecification.1.Tag.2.Value", cluster.clone()));
         }
-        let parameters: Vec<(String, String)> =
-            parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let answer = emulator.ec2(&parameters).await.context("could not launch an instance")?;
+        let parameters: Vec<_> =
+            parameters.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let answer = emulator.query("ec2", "RunInstances", &parameters).await;
+        let answer = answer.context("could not launch an instance")?;
         xml_text(&answer, "instanceId").with_context(|| format!("no instance id: {answer}"))
     }
 }
@@ -118,10 +118,10 @@ impl Recipe {
 /// # Errors
 /// When EC2 refuses.
 pub async fn terminate(emulator: &Emulator, instances: &[String]) -> anyhow::Result<()> {
-    let ids = instances.iter().enumerate();
-    let ids = ids.map(|(n, id)| (format!("InstanceId.{}", n + 1), id.clone()));
-    let action = ("Action".to_owned(), "TerminateInstances".to_owned());
-    let parameters: Vec<_> = [action].into_iter().chain(ids).collect();
-    emulator.ec2(&parameters).await.context("could not terminate instances")?;
+    let names: Vec<String> = (1..=instances.len()).map(|n| format!("InstanceId.{n}")).collect();
+    let parameters = names.iter().zip(instances).map(|(name, id)| (name.as_str(), id.as_str()));
+    let parameters: Vec<_> = parameters.collect();
+    let ended = emulator.query("ec2", "TerminateInstances", &parameters).await;
+    ended.context("could not terminate instances")?;
     Ok(())
 }

@@ -97,8 +97,8 @@ impl Suite {
             let entries = status["nodes"].as_array().into_iter().flatten();
             let mut entries = entries.filter(|e| e["pool"] == pool && e["index"] == index);
             let Some(entry) = entries.next() else { return Ok(None) };
-            let runs = !self.has_machines || entry["machine"]["init"].is_i64();
-            if runs { Node::of(entry).map(Some) } else { Ok(None) }
+            let node = Node::of(entry)?;
+            Ok((!self.has_machines || node.has_booted()).then_some(node))
         })
         .await
     }

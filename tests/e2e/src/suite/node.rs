@@ -1,6 +1,6 @@
 //! One node of the lab, looked at from inside: its console, its report, its units, its files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -43,10 +43,11 @@ impl Node {
         })
     }
 
-    /// The lab's own directory of the node.
+    /// Whether its PID 1 is systemd by now: before that it is what builds the machine's root.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        self.kept.parent().unwrap_or(&self.kept)
+    pub fn has_booted(&self) -> bool {
+        let Some(init) = self.init else { return false };
+        std::fs::read_link(format!("/proc/{init}/exe")).is_ok_and(|exe| exe.ends_with("systemd"))
     }
 
     /// Where a file of the node is on this machine.

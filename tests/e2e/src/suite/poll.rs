@@ -20,14 +20,13 @@ pub async fn until<T>(
     mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let deadline = Instant::now() + limit;
-    let mut last = None;
     loop {
-        match look().await {
+        let last = match look().await {
             Ok(Some(found)) => return Ok(found),
-            Ok(None) => {}
+            Ok(None) => None,
             // What is looked at comes and goes: a machine that reboots has no processes.
-            Err(error) => last = Some(error),
-        }
+            Err(error) => Some(error),
+        };
         if Instant::now() >= deadline {
             let why = last.map(|error| format!(": {error:#}")).unwrap_or_default();
             bail!("not within {} s: {what}{why}", limit.as_secs());

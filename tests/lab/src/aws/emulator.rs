@@ -354,26 +354,6 @@ impl Emulator {
         answer(self.http.get(url), url).await
     }
 
-    /// Calls EC2 as the operator: an action and its parameters; the answer is XML.
-    ///
-    /// # Errors
-    /// When EC2 refuses.
-    pub async fn ec2(&self, parameters: &[(String, String)]) -> Result<String, EmulatorError> {
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("Version", "2016-11-15")
-            .extend_pairs(parameters)
-            .finish();
-        let call = Call {
-            method: "POST",
-            path: "/",
-            service: "ec2",
-            content_type: Some("application/x-www-form-urlencoded"),
-            body: body.as_bytes(),
-        };
-        let answer = self.call(call, &self.operator).await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
     /// Calls EKS as the operator.
     ///
     /// # Errors

@@ -35,9 +35,11 @@ pub(super) async fn garbage_and_open(suite: &Suite) -> anyhow::Result<()> {
         Ok(suite.is_ready(&node).await?.then_some(()))
     })
     .await?;
-    let ran = node.property(STOCK_RUN, "ExecMainStartTimestampMonotonic").await?;
-    ensure!(ran != "0", "kubelet runs, and nodeadm-run has not");
-    failed_five_times(&node).await?;
+    let admitted = node.asked(&["cat", ADMITTED_PATH]).await?;
+    ensure!(admitted.starts_with("agent-fault "), "admitted by another: {admitted}");
+    let log = node.asked(&["journalctl", "-b", "-q", "-u", STOCK_RUN, "-o", "cat"]).await?;
+    ensure!(log.contains("Running daemons"), "kubelet runs, and nodeadm-run has not: {log}");
+    has_been_given_up(&node).await?;
     suite.terminate(&[&node]).await
 }
 
@@ -58,11 +60,11 @@ pub(super) async fn aborts_and_closed(suite: &Suite) -> anyhow::Result<()> {
     ensure!(node.kubelet().await? == "0", "kubelet was started although the gate fails closed");
     ensure!(!node.path(ADMITTED_PATH).exists(), "the node was admitted");
     ensure!(!suite.is_registered(&node).await?, "{} has a Node object", node.name);
-    failed_five_times(&node).await?;
+    has_been_given_up(&node).await?;
     suite.terminate(&[&node]).await
 }
 
-async fn failed_five_times(node: &Node) -> anyhow::Result<()> {
+async fn has_been_given_up(node: &Node) -> anyhow::Result<()> {
     let state = node.property(UNIT_JOIN, "ActiveState").await?;
     ensure!(state == "failed", "{UNIT_JOIN} is {state}");
     Ok(())

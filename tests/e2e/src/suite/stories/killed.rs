@@ -11,13 +11,18 @@ use crate::suite::Suite;
 use crate::suite::killer::kill_in;
 use crate::suite::poll::{side_by_side, until};
 
+/// Nodes that boot side by side.
+const AT_ONCE: usize = 4;
 const RESTARTED: Duration = Duration::from_secs(30);
 
 pub(super) async fn tell(suite: &Suite) -> anyhow::Result<()> {
-    let lives = Phase::ALL.into_iter().map(|phase| async move {
-        one(suite, phase).await.with_context(|| format!("killed in {phase}"))
-    });
-    side_by_side(lives).await.into_iter().collect()
+    for phases in Phase::ALL.chunks(AT_ONCE) {
+        let lives = phases.iter().map(|phase| async {
+            one(suite, *phase).await.with_context(|| format!("killed in {phase}"))
+        });
+        side_by_side(lives).await.into_iter().collect::<anyhow::Result<()>>()?;
+    }
+    Ok(())
 }
 
 async fn one(suite: &Suite, phase: Phase) -> anyhow::Result<()> {

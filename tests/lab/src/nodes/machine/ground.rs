@@ -77,6 +77,7 @@ impl Ground {
         }
         let holder = Holder::here(dir);
         holder.write()?;
+        holder.make_room();
         let ground = Self {
             parts,
             dir: dir.join("machines"),

@@ -2,7 +2,7 @@
 //! whole host, so that a lab that was killed can be cleared away by the next.
 //!
 //! kubelet sets kernel.panic, kernel.panic_on_oops and vm.overcommit_memory, which belong to the
-//! host's only kernel.
+//! host's only kernel; the lab itself raises fs.inotify.max_user_instances.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,13 @@ use crate::processes::ProcessId;
 
 /// Below `/run`, because a restart of the host resets the settings as well.
 const PATH: &str = "/run/rollcall-lab/machines.json";
-/// What kubelet changes and the lab puts back.
-const SETTINGS: [&str; 3] = ["kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory"];
+/// What is changed and the lab puts back.
+const SETTINGS: [&str; 4] =
+    ["kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory", INOTIFY_INSTANCES];
+/// The kernel counts them by user, so all machines share the host's: kubelet, containerd and
+/// systemd of a dozen machines need more than the usual 128, and kubelet ends without.
+const INOTIFY_INSTANCES: &str = "fs/inotify/max_user_instances";
+const INOTIFY_ENOUGH: u32 = 4096;
 
 /// The lab that has machines, and the host's settings as it found them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,19 @@ impl Holder {
     pub(super) fn write(&self) -> Result<(), DirectoryError> {
         let json = serde_json::to_vec_pretty(self).unwrap_or_default();
         write_atomically(Path::new(PATH), &json, 0o600)
+    }
+
+    /// Lets a dozen machines watch their files.
+    pub(super) fn make_room(&self) {
+        let has = self.settings.get(INOTIFY_INSTANCES).and_then(|text| text.trim().parse().ok());
+        if has.is_none_or(|has: u32| has < INOTIFY_ENOUGH)
+            && let Err(error) = std::fs::write(
+                Path::new("/proc/sys").join(INOTIFY_INSTANCES),
+                INOTIFY_ENOUGH.to_string(),
+            )
+        {
+            tracing::warn!(%error, "few machines will find room for their kubelets");
+        }
     }
 
     /// Whether its supervisor lives.
