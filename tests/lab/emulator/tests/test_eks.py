@@ -258,6 +258,18 @@ def test_coredns_is_active_only_while_its_pods_run(emulator: Emulator, prod: Pro
     eks.delete_addon(**where)
 
 
+def test_a_daemonset_is_active_until_one_of_its_pods_is_not(emulator: Emulator, prod: Prod) -> None:
+    eks = emulator.client("eks")
+    where = {"clusterName": "prod", "addonName": "vpc-cni"}
+    eks.create_addon(**where)
+    until(lambda: eks.describe_addon(**where)["addon"]["status"] == "ACTIVE")
+    emulator.control("POST", "workloads", {"vpc-cni": {"available": 0}})
+    assert eks.describe_addon(**where)["addon"]["status"] == "DEGRADED"
+    emulator.control("POST", "workloads", {"vpc-cni": {"available": 1}})
+    assert eks.describe_addon(**where)["addon"]["status"] == "ACTIVE"
+    eks.delete_addon(**where)
+
+
 def test_addons_that_eks_does_not_offer(emulator: Emulator, prod: Prod) -> None:
     eks = emulator.client("eks")
     with refusal("InvalidParameterException", "not supported"):

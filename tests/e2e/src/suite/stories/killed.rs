@@ -17,7 +17,7 @@ const RESTARTED: Duration = Duration::from_secs(30);
 
 pub(super) async fn tell(suite: &Suite) -> anyhow::Result<()> {
     for phases in Phase::ALL.chunks(AT_ONCE) {
-        let lives = phases.iter().map(|phase| async {
+        let lives = phases.iter().map(|phase| async move {
             one(suite, *phase).await.with_context(|| format!("killed in {phase}"))
         });
         side_by_side(lives).await.into_iter().collect::<anyhow::Result<()>>()?;
