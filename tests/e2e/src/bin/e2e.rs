@@ -47,7 +47,7 @@ fn main() -> ProcessExit {
 
 async fn run(cli: &Cli) -> anyhow::Result<()> {
     let started = Instant::now();
-    if let Err(why) = cli.nodes.resolve().and_then(|nodes| cli.kubernetes.resolve(nodes)) {
+    if let Err(why) = lab::gear::choose(cli.kubernetes, cli.nodes) {
         ensure!(std::env::var("REQUIRE").as_deref() != Ok("1"), "{why}");
         eprintln!("e2e: skipped, nothing was shown: {why}");
         return Ok(());
