@@ -21,7 +21,7 @@ type Done = Result<Applied<PoolsFacts>, StackError>;
 pub async fn apply(world: &World, layer: Layer, op: &Op, facts: &PoolsFacts) -> Done {
     match op {
         Op::CreateTemplate(wish) => create_template(world, wish, made(layer, wish)?).await,
-        Op::NewVersion(wish) => new_version(world, wish, made(layer, wish)?, facts).await,
+        Op::NewVersion(wish) => new_version(world, layer, wish, facts).await,
         Op::CreateGroup(wish) => create_group(world, layer, wish, facts).await,
         Op::RecreateGroup(wish) => {
             managed::delete(world, layer, &world.scope.fleet, &wish.name).await?;
@@ -105,15 +105,16 @@ async fn create_template(world: &World, wish: &PoolWish, made: &Made) -> Done {
     Ok(Applied { outcome, learn: Box::new(learn) })
 }
 
-async fn new_version(world: &World, wish: &PoolWish, made: &Made, facts: &PoolsFacts) -> Done {
-    let id = &template(Layer::Gpu, wish, facts)?.id;
+async fn new_version(world: &World, layer: Layer, wish: &PoolWish, facts: &PoolsFacts) -> Done {
+    let made = made(layer, wish)?;
+    let id = &template(layer, wish, facts)?.id;
     let what = || format!("make a new version of the launch template `{}`", wish.template);
     let call = world.clients.ec2.create_launch_template_version().launch_template_id(id);
     let call = call.version_description(description(&made.spec));
     let call = call.launch_template_data(made.data.request());
     // The template's version at the time is part of the token: to come back to an earlier
     // specification is a new request.
-    let before = &template(Layer::Gpu, wish, facts)?.version;
+    let before = &template(layer, wish, facts)?.version;
     let call = call.client_token(spec_hash(&["version", id, before, &made.spec]));
     let answer = call.send().await.attempted(what)?;
     let number = answer.launch_template_version.and_then(|version| version.version_number);
