@@ -179,7 +179,7 @@ reasons! {
         "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
         explains: [
             NodeadmMissing, KubeletMissing, KubeletCredentialPluginMissing, ContainerRuntimeMissing,
-            CniPluginsMissing, ContainerToolkitMissing, DriverNotLoaded,
+            CniPluginsMissing, ContainerToolkitMissing, DriverNotLoaded, NodeadmNotExecutable,
         ],
     }
     DiskFull { of(Preflight), Hard,
@@ -190,7 +190,7 @@ reasons! {
     NodeadmMissing { of(Preflight), Hard,
         "There is no /usr/bin/nodeadm: this is not an EKS AL2023 image.",
         "use an EKS AL2023 image: aws ssm get-parameter --name /aws/service/eks/optimized-ami/<version>/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
-        explains: [NodeadmConfigFailed, NodeadmRunFailed],
+        explains: [NodeadmNotExecutable, NodeadmConfigFailed, NodeadmRunFailed],
     }
     NodeadmNotExecutable { of(Preflight), Hard,
         "There is an /usr/bin/nodeadm, and it cannot be executed.",

@@ -20,7 +20,7 @@ const EVIDENCE_WIDTH: usize = 300;
 
 /// What nodeadm's error says, in lower case, and the reason that it means. All texts of a row have
 /// to be there; the first row that fits wins.
-const CAUSES: [(&[&str], Reason); 22] = [
+const CAUSES: [(&[&str], Reason); 23] = [
     (&["no space left on device"], Reason::DiskFull),
     (&["is missing in cluster configuration"], Reason::NodeConfigInvalid),
     (&["illegal base64"], Reason::NodeConfigInvalid),
@@ -34,6 +34,8 @@ const CAUSES: [(&[&str], Reason); 22] = [
     (&["ec2: describeinstances", "deadline exceeded"], Reason::Ec2ApiUnreachable),
     (&["ec2: describeinstances", "tls handshake timeout"], Reason::Ec2ApiUnreachable),
     (&["ec2: describeinstances", "proxyconnect"], Reason::ProxyMisconfigured),
+    // The service answers: there is no role to list.
+    (&["operation error ec2imds", "security-credentials", "404"], Reason::CredentialsMissing),
     (&["operation error ec2imds"], Reason::ImdsUnreachable),
     (&["image credential provider binary was not found"], Reason::KubeletCredentialPluginMissing),
     (&["fork/exec /usr/bin/kubelet"], Reason::KubeletMissing),
@@ -290,6 +292,10 @@ mod tests {
             (
                 "operation error ec2imds: GetMetadata, exceeded maximum number of attempts, 60",
                 Reason::ImdsUnreachable,
+            ),
+            (
+                "operation error ec2imds: meta-data/iam/security-credentials/: http response error StatusCode: 404",
+                Reason::CredentialsMissing,
             ),
             ("fork/exec /usr/bin/kubelet: exec format error", Reason::KubeletMissing),
             (
