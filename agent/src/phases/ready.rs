@@ -126,11 +126,19 @@ impl Facts {
 #[must_use]
 pub fn verdict(facts: &Facts, wanted: Wanted) -> Verdict {
     match readiness(facts).or_else(|| offer(facts, wanted)) {
-        None => Verdict::Pass,
+        None => Verdict::of(twice(facts).into_iter().collect()),
         Some((reason, summary)) => {
             Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, summary)))
         }
     }
+}
+
+/// GPUs on offer by a device plugin and in ResourceSlices at once.
+fn twice(facts: &Facts) -> Option<Finding> {
+    let Slices::Seen { allocatable: sliced @ 1.., .. } = facts.slices else { return None };
+    let plugged = facts.allocatable.filter(|count| *count > 0)?;
+    let what = format!("{plugged} `{RESOURCE_GPU}` and {sliced} GPUs in ResourceSlices");
+    Some(Finding::new(Reason::GpuAdvertisedTwice, Phase::Ready, what))
 }
 
 fn readiness(facts: &Facts) -> Option<(Reason, String)> {
@@ -262,6 +270,17 @@ mod tests {
         }
         let up = Facts { ipamd: Ipamd::Answers, ..node("True", "", &all) };
         assert_eq!(word(&up, WANTED), "pass");
+    }
+
+    #[test]
+    fn gpus_on_offer_twice_are_said_and_keep_nobody_out() {
+        let slices = Slices::Seen { capacity: 8, allocatable: 8 };
+        let wanted = Wanted { offer: GpuOffer::Dra, ..WANTED };
+        let once = Facts { slices: slices.clone(), ..node("True", "", &json!({})) };
+        assert_eq!(word(&once, wanted), "pass");
+        let both = Facts { slices, ..node("True", "", &json!({"nvidia.com/gpu": "8"})) };
+        assert!(matches!(verdict(&both, wanted), Verdict::Degraded(found)
+            if found[0].reason == Reason::GpuAdvertisedTwice));
     }
 
     #[test]
