@@ -50,6 +50,10 @@ corpus-sample: build ## the corpus's sample, which CI plays
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
+.PHONY: torture-reports
+torture-reports: build ## 300 agents that fail at once, against the account's limit of three reports a second
+	$(BIN)/storm
+
 .PHONY: e2e
 e2e: build e2e-setup ## the stories of a fleet and its nodes, on real Kubernetes and machines; says what it skips where that cannot be
 	$(BIN)/e2e

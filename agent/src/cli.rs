@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Prove this node phase by phase, let kubelet start, and stay until it is Ready.
-    Join,
+    Join(Join),
     /// Watch the GPUs and serve their metrics.
     Watch(Watch),
     /// Look at every gate at once, now, and name one cause; changes nothing.
@@ -31,9 +31,19 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Say what is wrong with an image before it boots: `--root` is where it is mounted.
     CheckImage(CheckImage),
+    /// List the points at which `join --die-at` can be made to die, one a line.
+    #[command(hide = true)]
+    CrashPoints,
     /// Ask the driver's library, for a parent that can abandon us.
     #[command(hide = true)]
     ProbeGpus(ProbeGpus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// Die of SIGKILL at this point of the first proving of a boot.
+    #[arg(long, value_name = "POINT", hide = true)]
+    pub(crate) die_at: Option<agent::pipeline::points::Point>,
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,9 @@ pub struct AgentConfig {
     /// Exceptions to `enforce`, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub enforce_reasons: BTreeMap<ReasonName, Enforce>,
+    /// Bucket for the evidence of failed joins; none: it stays on the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_bucket: Option<String>,
     /// What happens when the agent itself cannot run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_agent_fault: OnAgentFault,
@@ -231,6 +234,7 @@ impl AgentConfig {
             deadlines: Deadlines::default(),
             enforce: Enforce::default(),
             enforce_reasons: BTreeMap::new(),
+            evidence_bucket: None,
             on_agent_fault: OnAgentFault::default(),
             capacity_ends: None,
             node: NodeAdditions::default(),

@@ -24,6 +24,7 @@ pub mod join_report;
 pub mod names;
 pub mod outcome;
 pub mod phase;
+pub mod policy;
 pub mod reason;
 pub mod verdict;
 
@@ -35,5 +36,6 @@ pub use exit_code::ExitCode;
 pub use join_report::JoinReport;
 pub use outcome::StepOutcome;
 pub use phase::Phase;
+pub use policy::PoolPolicy;
 pub use reason::{Reason, ReasonName};
 pub use verdict::{Finding, Verdict};

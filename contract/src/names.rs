@@ -33,6 +33,13 @@ pub fn report_parameter_prefix(cluster: &str) -> String {
     format!("{REPORT_PREFIX}/{cluster}/")
 }
 
+/// Where the evidence of one node's failed joins is kept in the fleet's evidence bucket. The prefix is
+/// the instance's ARN, because that is what IAM can bind it to.
+#[must_use]
+pub fn evidence_key(cluster: &str, instance_arn: &str, name: &str) -> String {
+    format!("evidence/{cluster}/{instance_arn}/{name}")
+}
+
 /// The enforcement policy of a pool, which its nodes read before a gate closes.
 #[must_use]
 pub fn policy_parameter(cluster: &str, pool: &str) -> String {

@@ -493,6 +493,10 @@ reasons! {
         "EC2 has scheduled maintenance for this instance or its host.",
         "aws ec2 describe-instance-status --instance-ids {instance} --query 'InstanceStatuses[].Events[]'; replace the instance before it begins",
     }
+    GateBreakerOpen { AnyPhase, Soft,
+        "So many nodes of the pool failed with one reason that its gate was opened: the node has joined with that reason.",
+        "look into the reason beside it: control diagnose; control up closes the breaker once no node of the pool has it",
+    }
     AgentFault { AnyPhase, Hard,
         "The agent itself cannot run: five of its starts failed within two minutes.",
         "read why: aws ec2 get-console-output --instance-id {instance} --latest; then install the agent again, or roll the pool to a good image",

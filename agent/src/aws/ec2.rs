@@ -62,7 +62,7 @@ impl Ec2 {
             method: Method::POST,
             path: "/",
             content_type: "application/x-www-form-urlencoded; charset=utf-8",
-            body,
+            body: body.into_bytes(),
         };
         self.0.send(&call, deadline).await
     }

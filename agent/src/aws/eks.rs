@@ -59,7 +59,7 @@ impl Eks {
     }
 
     async fn get(&self, path: &str, deadline: Deadline) -> Result<Option<Value>, CallError> {
-        let call = Call { method: Method::GET, path, content_type: "", body: String::new() };
+        let call = Call { method: Method::GET, path, content_type: "", body: Vec::new() };
         match self.0.send(&call, deadline).await {
             // An answer that is no JSON says nothing; what we look for is then not in it.
             Ok(text) => Ok(Some(serde_json::from_str(&text).unwrap_or_default())),

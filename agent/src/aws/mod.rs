@@ -9,6 +9,7 @@ pub mod ec2;
 pub mod eks;
 pub mod endpoint;
 pub mod imds;
+pub mod s3;
 pub mod signed;
 pub mod ssm;
 

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
 use aws_sigv4::sign::v4;
 use reqwest::{Method, StatusCode};
 
@@ -34,7 +37,7 @@ pub struct Call<'a> {
     /// Media type of the body; empty for none.
     pub content_type: &'a str,
     /// The body.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 /// Why a call to AWS did not go through.
@@ -142,6 +145,18 @@ impl Service {
         }
     }
 
+    /// S3 wants the body's hash in a header, and its keys as they are
+    /// (`docs.aws.amazon.com`, "Create a signed AWS API request").
+    fn settings(&self) -> SigningSettings {
+        let mut settings = SigningSettings::default();
+        if self.name == "s3" {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        settings
+    }
+
     fn sign(
         &self,
         call: &Call<'_>,
@@ -164,10 +179,10 @@ impl Service {
             .region(&self.region)
             .name(self.name)
             .time(now)
-            .settings(SigningSettings::default())
+            .settings(self.settings())
             .build()?
             .into();
-        let body = SignableBody::Bytes(call.body.as_bytes());
+        let body = SignableBody::Bytes(&call.body);
         let signable = SignableRequest::new(
             call.method.as_str(),
             url.as_str(),
@@ -234,7 +249,7 @@ mod tests {
             method: Method::POST,
             path: "/",
             content_type: "application/x-www-form-urlencoded; charset=utf-8",
-            body: "Action=CreateTags&Version=2016-11-15".into(),
+            body: b"Action=CreateTags&Version=2016-11-15".to_vec(),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_204_800);
         let request = service("https://ec2.us-east-1.amazonaws.com")

@@ -117,6 +117,20 @@ impl ParameterStore {
         }
     }
 
+    /// Reads a parameter; none where there is none.
+    ///
+    /// # Errors
+    /// When SSM does not answer or refuses.
+    pub async fn get(&self, name: &str) -> Result<Option<String>, ParameterError> {
+        match self.client.get_parameter().name(name).send().await {
+            Ok(answer) => Ok(answer.parameter.and_then(|parameter| parameter.value)),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_parameter_not_found()) => {
+                Ok(None)
+            }
+            Err(error) => Err(ParameterError::new("read", name, &error)),
+        }
+    }
+
     /// Deletes the parameter; one that is not there is as good as deleted.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod status;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use agent::host::Root;
+use agent::host::{Root, memory};
 use agent::{gpu, pipeline};
 use contract::ErrorChain;
 use tokio::runtime::Builder;
@@ -27,12 +27,20 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&root, args.output),
         Command::CheckImage(args) => check_image::run(&root, args.output),
         Command::Explain(args) => explain::run(args.reason.as_deref()),
-        Command::Join => {
+        Command::CrashPoints => {
+            for point in pipeline::points::Point::all() {
+                print(&format!("{point}\n"));
+            }
+            ExitCode::SUCCESS
+        }
+        Command::Join(args) => {
             logging::start(&root);
-            serve(pipeline::run(root))
+            memory::keep_private(&root);
+            serve(pipeline::run(root, args.die_at))
         }
         Command::Watch(args) => {
             logging::start(&root);
+            memory::keep_private(&root);
             let options = agent::watch::WatchOptions { root, listen: args.listen };
             serve(agent::watch::run(options))
         }

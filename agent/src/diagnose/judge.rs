@@ -8,7 +8,7 @@ use std::time::Duration;
 use contract::diagnosis::{Check, CheckState, JoinSays, SCHEMA};
 use contract::join_report::{Agent, Instance, JoinOutcome};
 use contract::verdict::rank;
-use contract::{Diagnosis, Finding, Phase, Reason, Verdict};
+use contract::{Diagnosis, Finding, Phase, PoolPolicy, Reason, Verdict};
 
 use super::survey::{Survey, Timed};
 use crate::host::clock;
@@ -122,7 +122,8 @@ fn looked<F>(
 }
 
 fn of_verdict(phase: Phase, survey: &Survey, verdict: Verdict, took: Duration) -> Gate {
-    let (state, findings) = match enforce(verdict, phase, &survey.config()) {
+    let (state, findings) = match enforce(verdict, phase, &survey.config(), &PoolPolicy::default())
+    {
         Verdict::Pass => (CheckState::Passed, Vec::new()),
         Verdict::Degraded(findings) => (CheckState::Degraded, findings),
         Verdict::Wait(finding) => (CheckState::Waiting, vec![*finding]),

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod console;
 pub mod exec;
 pub mod files;
+pub mod memory;
 pub mod network;
 pub mod notify;
 pub mod program;

@@ -4,12 +4,16 @@
 //! waits without a limit for EC2 and for its daemons; whoever runs it has one, and the step that it
 //! was in says what it waited for.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use contract::{ErrorChain, Finding, Phase, Reason};
 use serde_json::Value;
+use tokio::time::sleep;
 
-use crate::host::Deadline;
 use crate::host::exec::ExecError;
 use crate::host::systemd::Systemd;
+use crate::host::{Deadline, Root, files};
 
 /// How many lines of the log are read: a disk script says much before it fails.
 const LOG_LINES: u32 = 80;
@@ -46,6 +50,9 @@ const CAUSES: [(&[&str], Reason); 23] = [
     (&["toml:"], Reason::ContainerRuntimeMisconfigured),
     (&["exec: \"setup-local-disks\""], Reason::DiskSetupFailed),
 ];
+
+/// Between two looks at a run that another life of the join has asked for.
+const POLL: Duration = Duration::from_millis(100);
 
 /// How one of nodeadm's phases went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +106,33 @@ pub async fn run(systemd: &Systemd, unit: &str, deadline: Deadline) -> Run {
         _ => systemd.tail(unit, LOG_LINES).await,
     };
     Run { end, log }
+}
+
+/// Where PID 1 leaves a file when a phase of nodeadm's has ended well (`rollcall-nodeadm@.service`):
+/// a join that is killed while PID 1 goes on learns by it that nothing is left to be done.
+const ENDED_WELL: &str = "/run/rollcall-nodeadm";
+
+fn mark_of(root: &Root, unit: &str) -> PathBuf {
+    let instance = unit.split(['@', '.']).nth(1).unwrap_or(unit);
+    root.path(ENDED_WELL).join(instance)
+}
+
+/// Takes away what an earlier run of `unit` left: the next one speaks for itself.
+pub fn forget(root: &Root, unit: &str) {
+    if let Err(error) = files::remove(&mark_of(root, unit)) {
+        tracing::warn!(error = %ErrorChain(&error), unit, "an earlier run is not forgotten");
+    }
+}
+
+/// Waits for the end of a run of `unit` that PID 1 may still be at; whether it ended well.
+pub async fn has_passed(root: &Root, systemd: &Systemd, unit: &str, deadline: Deadline) -> bool {
+    loop {
+        let state = systemd.show(unit).await.unwrap_or_default();
+        if !state.is_pending() || deadline.has_passed() {
+            return mark_of(root, unit).exists();
+        }
+        sleep(POLL.min(deadline.remaining())).await;
+    }
 }
 
 /// What is wrong with a run of nodeadm's phase `name`, if anything is.

@@ -1,13 +1,17 @@
 //! What the join remembers across crashes: which boot, which proving, how far.
 //!
-//! Written before and after each phase. Facts are always gathered anew, so a journal that is torn,
-//! missing or full of garbage costs nothing but the number of the attempt.
+//! Written before and after each phase and each effect. Facts are always gathered anew, so a journal
+//! that is torn, missing or full of garbage costs the number of the attempt, and one more run of
+//! nodeadm's config phase.
+
+use std::collections::BTreeMap;
 
 use contract::names::JOIN_STATE_DIR;
 use contract::{ErrorChain, Phase};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::points::Effect;
 use crate::host::{Root, files};
 
 /// Version of the journal's format.
@@ -24,8 +28,18 @@ pub struct Journal {
     pub attempt: u32,
     /// What has begun and ended in that proving, in order.
     pub steps: Vec<Step>,
-    /// The merged NodeConfig that nodeadm's config phase has put on the disk, as a hash.
-    pub configured: Option<String>,
+    /// What the join has changed in this boot, or was about to.
+    pub effects: BTreeMap<Effect, Progress>,
+}
+
+/// How far an effect has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What it was made for: a hash of the configuration, the verdict that is reported.
+    pub key: String,
+    /// Whether it is known to have been made.
+    pub done: bool,
 }
 
 /// A phase that has begun or ended.
@@ -88,6 +102,11 @@ impl Journal {
             step.passed = Some(passed);
         }
     }
+
+    /// An effect is about to be made, or has been.
+    pub fn mark(&mut self, effect: Effect, key: &str, done: bool) {
+        self.effects.insert(effect, Progress { key: key.to_owned(), done });
+    }
 }
 
 /// SHA-256 of a merged NodeConfig, in hex: the same in every build of the agent. The order of a
@@ -125,7 +144,7 @@ mod tests {
         journal.begin(Phase::Identify);
         journal.end(Phase::Identify, true);
         journal.begin(Phase::Configure);
-        journal.configured = Some("7".into());
+        journal.mark(Effect::Configure, "7", true);
         journal
     }
 
@@ -146,7 +165,7 @@ mod tests {
         journal.save(&root);
         assert_eq!(Journal::load(&root, "boot-1"), journal);
         let rebooted = Journal::load(&root, "boot-2");
-        assert_eq!((rebooted.attempt, rebooted.configured), (0, None));
+        assert_eq!((rebooted.attempt, rebooted.effects.len()), (0, 0));
     }
 
     #[test]
@@ -159,7 +178,21 @@ mod tests {
             std::fs::write(path(&root), &whole[..end]).unwrap();
             assert_eq!(Journal::load(&root, "boot-1").attempt, 0, "cut at {end}");
         }
-        std::fs::write(path(&root), [0xff; 64]).unwrap();
-        assert_eq!(Journal::load(&root, "boot-1").attempt, 0);
+        for garbage in [&[0xff; 64][..], b"[]", b"{\"version\":1,\"boot\":7}", &[0; 4096]] {
+            std::fs::write(path(&root), garbage).unwrap();
+            assert_eq!(Journal::load(&root, "boot-1").attempt, 0);
+        }
+    }
+
+    #[test]
+    fn state_is_for_root_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        sample("boot-1").save(&root);
+        let mode =
+            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path(&root)), 0o600);
+        assert_eq!(mode(path(&root).parent().unwrap()), 0o700);
     }
 }

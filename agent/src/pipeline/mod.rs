@@ -3,13 +3,16 @@
 //! - [`walk`]: one proving, phase by phase;
 //! - [`prove`]: one phase, looked at until it has a verdict;
 //! - [`recorder`]: where every change goes;
-//! - [`budget`], [`enforce`], [`again`]: how long, how strict, and when once more;
-//! - [`journal`]: what survives a crash.
+//! - [`budget`], [`enforce`] (with the pool's [`policy`]), [`again`]: how long, how strict, and when
+//!   once more;
+//! - [`journal`]: what survives a crash; [`points`]: where the tests make it crash.
 
 pub mod again;
 pub mod budget;
 pub mod enforce;
 pub mod journal;
+pub mod points;
+pub mod policy;
 pub mod prove;
 pub mod recorder;
 pub mod walk;
@@ -21,6 +24,7 @@ use contract::join_report::JoinOutcome;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+use self::points::Point;
 use self::recorder::Recorder;
 use self::walk::{Node, Walk};
 use crate::host::{Deadline, Root, notify};
@@ -40,15 +44,19 @@ pub enum JoinError {
     Http(#[source] reqwest::Error),
 }
 
-/// Joins the node that `root` belongs to; returns when it is told to end.
+/// Joins the node that `root` belongs to; returns when it is told to end. The first life of a boot
+/// dies at `die_at`.
 ///
 /// # Errors
 /// Only when it cannot begin. Whatever keeps the node out is a verdict, not an error.
-pub async fn run(root: Root) -> Result<(), JoinError> {
+pub async fn run(root: Root, die_at: Option<Point>) -> Result<(), JoinError> {
     let mut end = signal(SignalKind::terminate()).map_err(JoinError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(JoinError::Signals)?;
     let node = Node::of(root).map_err(JoinError::Http)?;
     let recorder = Recorder::new(node.root.clone(), &node.boot);
+    if let Some(point) = die_at.filter(|_| recorder.is_first_life()) {
+        points::arm(point);
+    }
     tokio::select! {
         () = join(&node, &recorder) => {}
         () = listen(&node, &recorder) => {}
@@ -87,7 +95,10 @@ async fn join(node: &Node, recorder: &Recorder) {
         match proven {
             Ok(()) => break,
             Err(_closed) if walk.has_left_warm_pool() => {}
-            Err(_closed) => failures = again::wait(&node.root, before, failures).await,
+            Err(_closed) => {
+                let again = again::wait(&node.root, before, failures);
+                (failures, ()) = tokio::join!(again, walk.keep_evidence());
+            }
         }
     }
     notify::status("ready: the node is in the cluster with everything proven");

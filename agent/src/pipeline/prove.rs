@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
+use contract::{Finding, Phase, Reason, Verdict};
 use tokio::time::{sleep, timeout_at};
 
-use super::enforce::enforce;
+use super::enforce::Gate;
 use super::recorder::Recorder;
 use crate::host::Deadline;
 
@@ -33,14 +33,14 @@ pub struct Proof<F> {
 /// Proves a phase that has begun: ends with a verdict, and records it.
 pub async fn prove<F>(
     recorder: &Recorder,
-    config: &AgentConfig,
+    gate: &Gate,
     phase: Phase,
     deadline: Deadline,
     gather: impl AsyncFnMut() -> F,
     judge: impl Fn(&F) -> Verdict,
 ) -> Proof<F> {
     let (facts, verdict) = look(recorder, phase, deadline, gather, judge).await;
-    let verdict = enforce(verdict, phase, config);
+    let verdict = gate.enforce(verdict, phase).await;
     recorder.end(phase, &verdict);
     Proof { facts, verdict }
 }
@@ -86,6 +86,8 @@ fn exceeded(phase: Phase) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use contract::AgentConfig;
+
     use super::*;
     use crate::host::Root;
 
@@ -103,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn looks_again_until_it_heals() {
         let (_dir, recorder) = recorder();
-        let config = AgentConfig::new("prod", "h100");
+        let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_secs(20));
         recorder.begin(Phase::Ready, deadline);
         let mut looks = 0;
@@ -112,18 +114,17 @@ mod tests {
             looks
         };
         let judge = |looks: &i32| if *looks < 3 { wait() } else { Verdict::Pass };
-        let proof = prove(&recorder, &config, Phase::Ready, deadline, gather, judge).await;
+        let proof = prove(&recorder, &gate, Phase::Ready, deadline, gather, judge).await;
         assert_eq!((proof.facts, proof.verdict), (Some(3), Verdict::Pass));
     }
 
     #[tokio::test]
     async fn a_wait_becomes_a_fail_at_the_deadline() {
         let (_dir, recorder) = recorder();
-        let config = AgentConfig::new("prod", "h100");
+        let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_millis(150));
         recorder.begin(Phase::Ready, deadline);
-        let proof =
-            prove(&recorder, &config, Phase::Ready, deadline, async || (), |()| wait()).await;
+        let proof = prove(&recorder, &gate, Phase::Ready, deadline, async || (), |()| wait()).await;
         assert!(
             matches!(proof.verdict, Verdict::Fail(found) if found[0].reason == Reason::CniNotReady)
         );
@@ -132,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_the_deadline_cuts_short_does_not_hide_the_cause() {
         let (_dir, recorder) = recorder();
-        let config = AgentConfig::new("prod", "h100");
+        let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(LEAST_LOOK + Duration::from_millis(300));
         recorder.begin(Phase::Ready, deadline);
         let mut looks = 0;
@@ -147,7 +148,7 @@ mod tests {
             let reason = if *is_cut { Reason::NodeNotReady } else { Reason::CniNotReady };
             Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, "seen")))
         };
-        let proof = prove(&recorder, &config, Phase::Ready, deadline, gather, judge).await;
+        let proof = prove(&recorder, &gate, Phase::Ready, deadline, gather, judge).await;
         assert!(
             matches!(proof.verdict, Verdict::Fail(found) if found[0].reason == Reason::CniNotReady)
         );
@@ -156,12 +157,12 @@ mod tests {
     #[tokio::test]
     async fn a_gathering_that_never_ends_is_given_up() {
         let (_dir, recorder) = recorder();
-        let config = AgentConfig::new("prod", "h100");
+        let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_millis(50));
         recorder.begin(Phase::Cni, deadline);
         let gather = async || std::future::pending::<()>().await;
         let judge = |(): &()| Verdict::Pass;
-        let proof = prove(&recorder, &config, Phase::Cni, deadline, gather, judge).await;
+        let proof = prove(&recorder, &gate, Phase::Cni, deadline, gather, judge).await;
         assert!(proof.facts.is_none());
         assert!(matches!(proof.verdict, Verdict::Fail(found)
             if found[0].reason == Reason::DeadlineExceeded && found[0].phase == Some(Phase::Cni)));

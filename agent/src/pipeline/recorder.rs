@@ -11,9 +11,11 @@ use contract::{Finding, JoinReport, Phase, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::journal::Journal;
+use super::journal::{Journal, Progress};
+use super::points::{self, Effect, Point};
 use crate::host::console::Console;
 use crate::host::{Deadline, Root, clock, notify};
+use crate::report::redact::Redactor;
 use crate::report::{self, VerdictKey};
 
 /// How long a phase waits for something before the report names it as a reason. kubelet, the CNI's
@@ -54,6 +56,7 @@ struct State {
     /// What stands over the whole join and belongs to no phase's verdict, by who says it.
     standing: BTreeMap<&'static str, Vec<Finding>>,
     said: Option<VerdictKey>,
+    redactor: Redactor,
 }
 
 impl Recorder {
@@ -72,8 +75,14 @@ impl Recorder {
             open: Vec::new(),
             standing: BTreeMap::new(),
             said: None,
+            redactor: Redactor::default(),
         };
         Self { root, console, reports, state: RefCell::new(state) }
+    }
+
+    /// Whether no proving of this boot has begun yet.
+    pub fn is_first_life(&self) -> bool {
+        self.state.borrow().journal.attempt == 0
     }
 
     /// A new proving begins; what the one before found stays open until it is refuted.
@@ -87,6 +96,7 @@ impl Recorder {
         }
         journal.begin_attempt();
         journal.save(&self.root);
+        points::reached(Point::ProvingBegun);
         report.attempt = journal.attempt;
         report.started = clock::now();
         report.phases.clear();
@@ -126,14 +136,31 @@ impl Recorder {
         self.state.borrow_mut().report.repairs.push(repair);
     }
 
-    /// What nodeadm's config phase has put on the disk in this boot.
-    pub fn configured(&self) -> Option<String> {
-        self.state.borrow().journal.configured.clone()
+    /// How far an effect came in this boot.
+    pub fn progress(&self, effect: Effect) -> Option<Progress> {
+        self.state.borrow().journal.effects.get(&effect).cloned()
     }
 
-    /// nodeadm's config phase has put this on the disk.
-    pub fn set_configured(&self, hash: String) {
-        self.state.borrow_mut().journal.configured = Some(hash);
+    /// An effect is about to be made, for `key`.
+    pub fn before(&self, effect: Effect, key: &str) {
+        self.mark(effect, key, false);
+        points::reached(Point::Before(effect));
+    }
+
+    /// An effect has been made. Saying so again is harmless.
+    pub fn after(&self, effect: Effect, key: &str) {
+        if self.progress(effect).is_some_and(|progress| progress.done && progress.key == key) {
+            return;
+        }
+        points::reached(Point::Unrecorded(effect));
+        self.mark(effect, key, true);
+        points::reached(Point::After(effect));
+    }
+
+    fn mark(&self, effect: Effect, key: &str, done: bool) {
+        let mut state = self.state.borrow_mut();
+        state.journal.mark(effect, key, done);
+        state.journal.save(&self.root);
     }
 
     /// A phase begins.
@@ -143,6 +170,7 @@ impl Recorder {
             state.begun.insert(phase, Instant::now());
             state.journal.begin(phase);
             state.journal.save(&self.root);
+            points::reached(Point::PhaseBegun(phase));
             state.report.phases.push(PhaseReport {
                 phase,
                 state: PhaseState::Running,
@@ -164,6 +192,7 @@ impl Recorder {
 
     /// A phase waits for something. It is named once it has been waited for for a moment.
     pub fn waiting(&self, phase: Phase, finding: &Finding) {
+        let finding = &self.state.borrow().redactor.clean(finding.clone());
         let is_named = self.elapsed(phase) >= name_a_wait_after(phase);
         let named = if is_named { vec![finding.clone()] } else { Vec::new() };
         if self.wait(phase, &finding.summary, named) {
@@ -234,6 +263,8 @@ impl Recorder {
     fn settle(&self, phase: Phase, to: PhaseState, detail: Option<String>, findings: Vec<Finding>) {
         {
             let mut state = self.state.borrow_mut();
+            let findings: Vec<Finding> =
+                findings.into_iter().map(|f| state.redactor.clean(f)).collect();
             let elapsed = state.elapsed(phase);
             let entry = state.phase(phase, elapsed);
             entry.state = to;
@@ -243,6 +274,7 @@ impl Recorder {
             let failed = to == PhaseState::Failed;
             state.journal.end(phase, !failed);
             state.journal.save(&self.root);
+            points::reached(Point::PhaseEnded(phase));
             tracing::info!(%phase, state = ?to, ms = elapsed.as_millis(), "phase ended");
         }
         self.publish();
@@ -252,6 +284,21 @@ impl Recorder {
     pub fn refute_the_rest(&self) {
         self.state.borrow_mut().open.clear();
         self.publish();
+    }
+
+    /// What the user data calls a secret is said nowhere.
+    pub fn keep_secret(&self, user_data: &[u8]) {
+        self.state.borrow_mut().redactor.learn(&String::from_utf8_lossy(user_data));
+    }
+
+    /// Takes secrets out of what is said.
+    pub fn redactor(&self) -> Redactor {
+        self.state.borrow().redactor.clone()
+    }
+
+    /// The report as it stands.
+    pub fn report(&self) -> JoinReport {
+        self.state.borrow().report.clone()
     }
 
     /// How the join stands.

@@ -19,6 +19,7 @@ use crate::testing::http::{Answer, Server};
 use crate::testing::imds_answers;
 use crate::testing::tls::Authority;
 
+mod canaries;
 mod lives;
 mod look;
 

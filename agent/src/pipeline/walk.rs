@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use contract::agent_config::{CniKind, Deadlines, GpuOffer};
 use contract::join_report::Repair;
+use contract::names::{UNIT_NODEADM_CONFIG, evidence_key};
 use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,15 +14,19 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::budget::Budget;
-use super::enforce::enforce;
+use super::enforce::Gate;
 use super::journal::config_hash;
+use super::points::Effect;
+use super::policy::PolicySource;
 use super::prove::prove;
 use super::recorder::Recorder;
 use crate::aws::ec2::Ec2;
 use crate::aws::eks::Eks;
+use crate::aws::s3::S3;
 use crate::aws::signed::Service;
 use crate::aws::ssm::ParameterStore;
 use crate::aws::{Endpoints, Imds, RoleCredentials};
+use crate::host::files::FileError;
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root, clock};
 use crate::kube::{self, Cluster};
@@ -29,14 +34,20 @@ use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::{Admission, Proofs};
-use crate::phases::{bootstrap, cloud_init, cni, drivers, notices, preflight, ready, register};
+use crate::phases::{
+    bootstrap, cloud_init, cni, drivers, nodeadm, notices, preflight, ready, register,
+};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
+use crate::report::{VerdictKey, evidence};
 
 /// Between two looks at cloud-init: short at first, for most scripts are.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// How long evidence may take to S3.
+const UPLOAD: Duration = Duration::from_secs(10);
 
 /// How long one round of questions to the metadata service may take.
 const IMDS_ROUND: Duration = Duration::from_secs(5);
@@ -115,6 +126,8 @@ pub struct Walk<'a> {
     has_channels: bool,
     has_parameter: bool,
     left_warm_pool: Cell<bool>,
+    /// Bucket for evidence, and the ARN and region of the instance.
+    bucket: Option<(String, String, String)>,
 }
 
 /// What a proving knows once the configuration is read.
@@ -123,7 +136,7 @@ struct Known {
     user_data: Option<Vec<u8>>,
     /// The node's name unless nodeadm's configuration says another.
     name: String,
-    config: AgentConfig,
+    gate: Gate,
     node_config: NodeConfig,
     merged: Value,
     kube: kube::Client,
@@ -136,7 +149,7 @@ impl Known {
     fn expected(&self) -> drivers::Expected {
         drivers::Expected {
             instance_type: self.document.instance_type.clone(),
-            gpus: self.config.gpus.clone(),
+            gpus: self.gate.config.gpus.clone(),
         }
     }
 }
@@ -151,6 +164,7 @@ impl<'a> Walk<'a> {
             has_channels: false,
             has_parameter: false,
             left_warm_pool: Cell::new(false),
+            bucket: None,
         }
     }
 
@@ -190,7 +204,7 @@ impl<'a> Walk<'a> {
         let gather = async || {
             identify::gather(&self.node.root, &self.node.imds, deadline.at_most(IMDS_ROUND)).await
         };
-        let bare = AgentConfig::new("", "");
+        let bare = Gate::of(AgentConfig::new("", ""));
         let proof = prove(self.recorder, &bare, phase, deadline, gather, identify::verdict).await;
         let facts = proof.facts.ok_or(Closed)?;
         let (Ok(document), Ok(user_data)) = (facts.document, facts.user_data) else {
@@ -225,7 +239,7 @@ impl<'a> Walk<'a> {
         };
         let budget = self.budget(&config.deadlines, &document, started, attempt);
         self.recorder.belongs_to(&config.cluster, &config.pool, budget.registration());
-        self.open_channels(&document, &config);
+        self.recorder.keep_secret(user_data.as_deref().unwrap_or_default());
         let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
         self.recorder.standing("configuration", ends.into_iter().collect());
 
@@ -234,7 +248,8 @@ impl<'a> Walk<'a> {
         if !kubelet_runs {
             facts = configure::with_additions(&self.node.root, facts, user_data.as_deref());
         }
-        let verdict = enforce(configure::verdict(&facts), phase, &config);
+        let gate = self.open_channels(&document, config);
+        let verdict = gate.enforce(configure::verdict(&facts), phase).await;
         let cluster = NodeConfig::of(&facts.merged)
             .and_then(|node_config| Ok((self.client(&document, &node_config)?, node_config)));
         let (kube, node_config) = match (verdict.is_open(), cluster) {
@@ -259,7 +274,7 @@ impl<'a> Walk<'a> {
             document,
             user_data,
             name,
-            config,
+            gate,
             node_config,
             merged: facts.merged,
             kube,
@@ -294,25 +309,59 @@ impl<'a> Walk<'a> {
         kube::Client::new(cluster, self.node.credentials.clone()).map_err(|error| error.to_string())
     }
 
-    /// Starts the channels that leave the node, as soon as it is known what they need.
-    fn open_channels(&mut self, document: &Document, config: &AgentConfig) {
+    /// Starts the channels that leave the node, as soon as it is known what they need; gives what
+    /// decides about the node's gates.
+    fn open_channels(&mut self, document: &Document, config: AgentConfig) -> Gate {
         let node = self.node;
         if !self.has_channels {
             self.has_channels = true;
             let ec2 = Ec2(node.service("EC2", "ec2", &document.region));
-            let tag = Tag { ec2, instance: document.instance_id.clone() };
+            let tag = Tag::new(ec2, &node.root, document.instance_id.clone());
             tokio::spawn(serve(tag, self.recorder.subscribe(), config.pool_size));
         }
-        if !self.has_parameter && !config.cluster.is_empty() {
+        if config.cluster.is_empty() {
+            return Gate::of(config);
+        }
+        let store = ParameterStore::at(
+            node.endpoints.overridden("SSM"),
+            &document.region,
+            node.credentials.clone(),
+        );
+        if !self.has_parameter {
             self.has_parameter = true;
-            let store = ParameterStore::at(
-                node.endpoints.overridden("SSM"),
-                &document.region,
-                node.credentials.clone(),
-            );
-            let channel = ReportParameter::new(store, &node.root, document.arn());
+            let channel = ReportParameter::new(store.clone(), &node.root, document.arn());
             tokio::spawn(serve(channel, self.recorder.subscribe(), config.pool_size));
         }
+        let bucket = config.evidence_bucket.clone();
+        self.bucket = bucket.map(|bucket| (bucket, document.arn(), document.region.clone()));
+        Gate { policy: Some(PolicySource::new(store, &config, &node.root)), config }
+    }
+
+    /// Keeps the evidence of a failed proving, unless that of the same verdict is kept already.
+    pub async fn keep_evidence(&self) {
+        let (report, redactor) = (self.recorder.report(), self.recorder.redactor());
+        let key = VerdictKey::of(&report).to_string();
+        let kept = self.recorder.progress(Effect::KeepEvidence);
+        if kept.is_some_and(|progress| progress.done && progress.key == key) {
+            return;
+        }
+        self.recorder.before(Effect::KeepEvidence, &key);
+        let root = &self.node.root;
+        let bundle = evidence::gather(root, &report, &redactor).await;
+        let name = evidence::name(&report);
+        if let Err(error) = evidence::keep(root, &name, &bundle) {
+            tracing::warn!(error = %contract::ErrorChain(&error), "the evidence is not kept");
+        }
+        if let Some((bucket, arn, region)) = &self.bucket {
+            let s3 = S3(self.node.service("S3", "s3", region));
+            let key = evidence_key(&report.cluster, arn, &name);
+            let put = s3.put(bucket, &key, bundle, Deadline::within(UPLOAD)).await;
+            if let Err(error) = put {
+                let error = contract::ErrorChain(&error);
+                tracing::warn!(%error, bucket, "the evidence stays on the node");
+            }
+        }
+        self.recorder.after(Effect::KeepEvidence, &key);
     }
 
     async fn preflight(&self, known: &Known) -> Result<(Reachable, Option<String>), Closed> {
@@ -334,7 +383,7 @@ impl<'a> Walk<'a> {
         let gather = async || preflight::gather(at, deadline).await;
         let judge =
             |facts: &preflight::Facts| preflight::verdict(facts, self.recorder.elapsed(phase));
-        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
         let reachable = Reachable::of(&proof.verdict).ok_or(Closed)?;
         let identity = proof.facts.as_ref().and_then(preflight::Facts::identity);
         Ok((reachable, identity.map(|identity| identity.username.clone())))
@@ -356,7 +405,7 @@ impl<'a> Walk<'a> {
             facts
         };
         let judge = |facts: &drivers::DriverFacts| drivers::verdict(facts, &expected);
-        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
         let seen = proof.facts.and_then(|facts| drivers::report(&facts, &expected).nvml);
         let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
         Ok((proven, seen.unwrap_or_default()))
@@ -369,21 +418,39 @@ impl<'a> Walk<'a> {
         self.recorder.begin(phase, deadline);
         let hash = config_hash(&known.merged);
         // A running kubelet's configuration is left alone, and what is on the disk is not written twice.
-        let is_written = self.recorder.configured().as_ref() == Some(&hash)
+        let is_written = self.is_configured(&hash, deadline).await
             && bootstrap::mismatch(&bootstrap::written(root), &known.node_config).is_none();
         let run = !known.kubelet_runs && !is_written;
-        let wants_gpus = known.config.gpu_offer == GpuOffer::DevicePlugin
+        let wants_gpus = known.gate.config.gpu_offer == GpuOffer::DevicePlugin
             && drivers::skipped(&known.expected()).is_none();
+        if run {
+            nodeadm::forget(root, UNIT_NODEADM_CONFIG);
+            self.recorder.before(Effect::Configure, &hash);
+        }
         let gather = async || bootstrap::gather(root, systemd, run, wants_gpus, deadline).await;
         let judge = |facts: &bootstrap::Facts| {
             let verdict = bootstrap::verdict(facts, &known.node_config);
             if verdict.is_open() {
-                self.recorder.set_configured(hash.clone());
+                self.recorder.after(Effect::Configure, &hash);
             }
             verdict
         };
-        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
         ConfigurationWritten::of(&proof.verdict).ok_or(Closed)
+    }
+
+    /// Whether nodeadm's config phase has run for this configuration in this boot, for us or for a
+    /// life of ours that was killed while PID 1 went on.
+    async fn is_configured(&self, hash: &str, deadline: Deadline) -> bool {
+        match self.recorder.progress(Effect::Configure) {
+            Some(progress) if progress.key != hash => false,
+            Some(progress) if progress.done => true,
+            Some(_) => {
+                let Node { root, systemd, .. } = self.node;
+                nodeadm::has_passed(root, systemd, UNIT_NODEADM_CONFIG, deadline).await
+            }
+            None => false,
+        }
     }
 
     /// Asks what is soft about the pods' network, beside the phases before: nobody waits for it.
@@ -391,7 +458,7 @@ impl<'a> Walk<'a> {
         let (node, region) = (self.node, &known.document.region);
         let (imds, eks, ec2) = (Arc::clone(&node.imds), node.eks(region), node.ec2(region));
         let cluster = known.node_config.cluster.clone();
-        let is_pod = known.config.cni == CniKind::VpcCni;
+        let is_pod = known.gate.config.cni == CniKind::VpcCni;
         tokio::spawn(async move {
             if is_pod { cni::ask(&imds, &eks, &ec2, &cluster).await } else { Default::default() }
         })
@@ -410,11 +477,10 @@ impl<'a> Walk<'a> {
         let eks = self.node.eks(&known.document.region);
         let root = &self.node.root;
         let gather = async || {
-            let facts = cni::gather(root, known.config.cni, &known.kube, &eks, deadline).await;
+            let facts = cni::gather(root, known.gate.config.cni, &known.kube, &eks, deadline).await;
             cni::Facts { outlook: outlook.clone(), leftover: leftover.clone(), ..facts }
         };
-        let proof =
-            prove(self.recorder, &known.config, phase, deadline, gather, cni::verdict).await;
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, cni::verdict).await;
         CniProven::of(&proof.verdict).ok_or(Closed)
     }
 
@@ -423,7 +489,7 @@ impl<'a> Walk<'a> {
     /// boot is told by the boot that was admitted, never by a clock.
     fn move_leftover_aside(&self, known: &Known) -> Option<String> {
         let Node { root, boot, .. } = self.node;
-        let is_ours = known.config.cni == CniKind::VpcCni;
+        let is_ours = known.gate.config.cni == CniKind::VpcCni;
         if !is_ours || known.kubelet_runs || register::is_admitted(root, boot) {
             return None;
         }
@@ -447,7 +513,7 @@ impl<'a> Walk<'a> {
     ) -> Result<String, Closed> {
         let phase = Phase::Register;
         let Node { root, systemd, boot, .. } = self.node;
-        let scripts = known.config.deadlines.cloud_init();
+        let scripts = known.gate.config.deadlines.cloud_init();
         self.recorder.begin(phase, known.budget.limit(phase, scripts + known.budget.cap(phase)));
         let name = bootstrap::kubelet_node_name(root).unwrap_or_else(|| known.name.clone());
         self.recorder.know(|instance| instance.name.clone_from(&name));
@@ -459,8 +525,7 @@ impl<'a> Walk<'a> {
             return Err(Closed);
         }
         let deadline = known.budget.deadline(phase);
-        let admission = Admission { boot: boot.clone(), attempt };
-        if let Err(error) = register::admit(root, proofs, &admission) {
+        if let Err(error) = self.admit(proofs, attempt) {
             let what = contract::ErrorChain(&error).to_string();
             let finding = Finding::new(Reason::NodeadmRunFailed, phase, what);
             self.recorder.end(phase, &Verdict::Fail(vec![finding]));
@@ -468,16 +533,36 @@ impl<'a> Walk<'a> {
         }
         let mut starting = match known.kubelet_runs {
             true => register::Starting::not_needed(),
-            false => register::Starting::begin(systemd, deadline),
+            false => {
+                self.recorder.before(Effect::StartKubelet, boot);
+                register::Starting::begin(systemd, deadline)
+            }
         };
         let elapsed = || self.recorder.elapsed(phase);
         let gather = async || {
             let run = starting.progress().await;
             register::gather(systemd, &known.kube, &name, run, elapsed(), deadline).await
         };
-        let judge = |facts: &register::Facts| register::verdict(facts, &name, boot, elapsed());
-        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let judge = |facts: &register::Facts| {
+            let verdict = register::verdict(facts, &name, boot, elapsed());
+            if verdict == Verdict::Pass {
+                self.recorder.after(Effect::StartKubelet, boot);
+            }
+            verdict
+        };
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
         if proof.verdict.is_open() { Ok(name) } else { Err(Closed) }
+    }
+
+    /// Opens kubelet's assertion, once in a boot.
+    fn admit(&self, proofs: &Proofs, attempt: u32) -> Result<(), FileError> {
+        let Node { root, boot, .. } = self.node;
+        if !register::is_admitted(root, boot) {
+            self.recorder.before(Effect::Admit, boot);
+            register::admit(root, proofs, &Admission { boot: boot.clone(), attempt })?;
+        }
+        self.recorder.after(Effect::Admit, boot);
+        Ok(())
     }
 
     /// What must hold right before kubelet starts and may have changed since: cloud-init is done,
@@ -496,18 +581,18 @@ impl<'a> Walk<'a> {
             return Some(stuck);
         }
         let announced = Verdict::of(self.announced().await);
-        let announced = enforce(announced, Phase::Configure, &known.config);
+        let announced = known.gate.enforce(announced, Phase::Configure).await;
         if !announced.is_open() || self.left_warm_pool.get() {
             return (!announced.is_open()).then_some(announced);
         }
         let facts = configure::gather(&self.node.root, known.user_data.as_deref());
         let facts = configure::with_additions(&self.node.root, facts, known.user_data.as_deref());
-        let verdict = enforce(configure::verdict(&facts), Phase::Configure, &known.config);
+        let verdict = known.gate.enforce(configure::verdict(&facts), Phase::Configure).await;
         if !verdict.is_open() {
             return Some(verdict);
         }
         let finding = register::name_finding(username.as_deref(), Some(name))?;
-        let verdict = enforce(Verdict::Fail(vec![finding]), Phase::Configure, &known.config);
+        let verdict = known.gate.enforce(Verdict::Fail(vec![finding]), Phase::Configure).await;
         (!verdict.is_open()).then_some(verdict)
     }
 
@@ -530,7 +615,7 @@ impl<'a> Walk<'a> {
 
     /// Waits for cloud-init's last stage; ends with Pass or Fail.
     async fn cloud_init(&self, known: &Known) -> Verdict {
-        let limit = known.config.deadlines.cloud_init();
+        let limit = known.gate.config.deadlines.cloud_init();
         // A later proving has no whole time: one that waits for its turn has as long as one that runs.
         let whole = known.budget.registration().unwrap_or_else(|| Deadline::within(limit));
         let mut poll = FIRST_LOOK;
@@ -551,8 +636,8 @@ impl<'a> Walk<'a> {
         let phase = Phase::Ready;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase, deadline);
-        let wanted = ready::Wanted { gpus, offer: known.config.gpu_offer };
-        let ipamd = async || match known.config.cni {
+        let wanted = ready::Wanted { gpus, offer: known.gate.config.gpu_offer };
+        let ipamd = async || match known.gate.config.cni {
             CniKind::VpcCni => ready::ipamd::look(ready::ipamd::ENDPOINT, deadline).await,
             CniKind::Host => ready::ipamd::Ipamd::Unknown,
         };
@@ -562,7 +647,7 @@ impl<'a> Walk<'a> {
             ready::Facts { ipamd, ..facts }
         };
         let judge = |facts: &ready::Facts| ready::verdict(facts, wanted);
-        let proof = prove(self.recorder, &known.config, phase, deadline, gather, judge).await;
+        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
         if proof.verdict.is_open() { Ok(()) } else { Err(Closed) }
     }
 }

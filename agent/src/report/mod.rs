@@ -2,12 +2,17 @@
 //!
 //! The most independent channel first: the serial console ([`console`]), the file on the node
 //! ([`mod@file`]), Parameter Store ([`parameter`]) and the tag on the instance ([`tag`]). A channel that
-//! fails never holds the join up: each has a task of its own that sees only the latest report.
+//! fails never holds the join up: each has a task of its own that sees only the latest report, and a
+//! [`spool`] that outlives it. A join that fails leaves its [`evidence`]. Nothing of it holds a secret:
+//! [`redact`].
 
 pub mod channel;
 pub mod console;
+pub mod evidence;
 pub mod file;
 pub mod parameter;
+pub mod redact;
+pub mod spool;
 pub mod tag;
 
 use contract::join_report::{JoinOutcome, PhaseReport, PhaseState};
@@ -32,6 +37,12 @@ pub fn outcome(phases: &[PhaseReport], open: &[Finding]) -> JoinOutcome {
 pub struct VerdictKey {
     outcome: JoinOutcome,
     reasons: Vec<String>,
+}
+
+impl std::fmt::Display for VerdictKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.outcome.label(), self.reasons.join(" "))
+    }
 }
 
 impl VerdictKey {

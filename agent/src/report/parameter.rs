@@ -4,17 +4,17 @@
 //! What is or may be in Parameter Store is remembered in the spool, so that a restart neither
 //! forgets an undelivered report nor leaves one behind that is no longer true.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::JoinReport;
 use contract::join_report::JoinOutcome;
-use contract::names::{JOIN_STATE_DIR, REPORT_VALUE_MAX, report_parameter};
-use contract::{ErrorChain, JoinReport};
-use serde::{Deserialize, Serialize};
+use contract::names::{REPORT_VALUE_MAX, report_parameter};
 
 use super::channel::{Channel, Delivery, within};
+use super::spool::Spool;
 use crate::aws::ssm::{Parameter, ParameterError, ParameterStore};
-use crate::host::{Root, files};
+use crate::host::Root;
+use crate::pipeline::points::{self, Effect, Point};
 
 /// How long one attempt may take: two calls.
 const ATTEMPT: Duration = Duration::from_secs(25);
@@ -54,56 +54,11 @@ impl PartialEq for Message {
     }
 }
 
-/// The file that remembers what was sent.
-#[derive(Debug)]
-struct Spool {
-    directory: PathBuf,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Spooled {
-    delivered: bool,
-    parameter: Parameter,
-}
-
-impl Spool {
-    fn path(&self) -> PathBuf {
-        self.directory.join("report.json")
-    }
-
-    fn keep(&self, parameter: &Parameter, delivered: bool) {
-        let spooled = Spooled { delivered, parameter: parameter.clone() };
-        let bytes = serde_json::to_vec(&spooled).unwrap_or_default();
-        let kept = files::make_dir(&self.directory, 0o700)
-            .and_then(|()| files::write_atomic(&self.path(), &bytes, 0o600));
-        if let Err(error) = kept {
-            tracing::warn!(error = %ErrorChain(&error), "the report was not spooled");
-        }
-    }
-
-    fn forget(&self) {
-        if let Err(error) = files::remove(&self.path()) {
-            tracing::warn!(error = %ErrorChain(&error), "the spool was not emptied");
-        }
-    }
-
-    /// Whether there may be something in Parameter Store. A torn file means: perhaps.
-    fn is_used(&self) -> bool {
-        self.path().exists()
-    }
-
-    fn delivered(&self) -> Option<Parameter> {
-        let spooled: Spooled = serde_json::from_slice(&files::read(&self.path()).ok()?).ok()?;
-        spooled.delivered.then_some(spooled.parameter)
-    }
-}
-
 impl ReportParameter {
     /// The parameter of the instance `instance_arn`.
     #[must_use]
     pub fn new(store: ParameterStore, root: &Root, instance_arn: String) -> Self {
-        let directory = root.path(JOIN_STATE_DIR).join("spool");
-        Self { store, instance_arn, spool: Spool { directory } }
+        Self { store, instance_arn, spool: Spool::of(root, "report") }
     }
 }
 
@@ -122,7 +77,8 @@ impl Channel for ReportParameter {
     fn wanted(&self, report: &JoinReport) -> Option<Message> {
         let name = report_parameter(&report.cluster, &report.pool, &report.instance.id);
         match report.outcome {
-            JoinOutcome::Joining => None,
+            // What the life or the boot before could not deliver is still worth knowing.
+            JoinOutcome::Joining => self.spool.undelivered().map(Message::Report),
             JoinOutcome::Ready => self.spool.is_used().then_some(Message::Nothing(name)),
             JoinOutcome::Failed => Some(Message::Report(Parameter {
                 name,
@@ -145,18 +101,24 @@ impl Channel for ReportParameter {
         match message {
             Message::Report(parameter) => {
                 self.spool.keep(parameter, false);
+                points::reached(Point::Before(Effect::PutReport));
                 let put = async { delivery(self.store.put(parameter).await) };
                 let delivered = within(ATTEMPT, put).await;
                 if matches!(delivered, Delivery::Done) {
+                    points::reached(Point::Unrecorded(Effect::PutReport));
                     self.spool.keep(parameter, true);
+                    points::reached(Point::After(Effect::PutReport));
                 }
                 delivered
             }
             Message::Nothing(name) => {
+                points::reached(Point::Before(Effect::DeleteReport));
                 let delete = async { delivery(self.store.delete(name).await) };
                 let delivered = within(ATTEMPT, delete).await;
                 if matches!(delivered, Delivery::Done) {
+                    points::reached(Point::Unrecorded(Effect::DeleteReport));
                     self.spool.forget();
+                    points::reached(Point::After(Effect::DeleteReport));
                 }
                 delivered
             }
@@ -252,9 +214,23 @@ mod tests {
         let store = ParameterStore::at(None, "us-east-1", credentials);
         let channel = channel(&root, store);
         assert!(channel.wanted(&report(JoinOutcome::Ready, &[])).is_none());
-        std::fs::create_dir_all(&channel.spool.directory).unwrap();
-        std::fs::write(channel.spool.path(), "{torn").unwrap();
+        channel.spool.keep(&"no parameter", true);
         assert!(channel.wanted(&report(JoinOutcome::Ready, &[])).is_some());
         assert!(channel.delivered().is_none());
+    }
+
+    #[test]
+    fn what_was_not_delivered_is_delivered_by_the_next_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let credentials = RoleCredentials::new(Arc::new(Imds::at("http://127.0.0.1:1")));
+        let store = ParameterStore::at(None, "us-east-1", credentials);
+        let channel = channel(&root, store);
+        let failed = channel.wanted(&report(JoinOutcome::Failed, &[Reason::GpuLost])).unwrap();
+        let Message::Report(parameter) = &failed else { panic!() };
+        channel.spool.keep(parameter, false);
+        assert_eq!(channel.wanted(&report(JoinOutcome::Joining, &[])), Some(failed.clone()));
+        channel.spool.keep(parameter, true);
+        assert_eq!(channel.wanted(&report(JoinOutcome::Joining, &[])), None);
     }
 }

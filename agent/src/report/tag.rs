@@ -7,8 +7,10 @@ use contract::names::TAG_JOIN;
 use contract::{ErrorChain, JoinReport};
 
 use super::channel::{Channel, Delivery, within};
+use super::spool::Spool;
 use crate::aws::ec2::Ec2;
-use crate::host::Deadline;
+use crate::host::{Deadline, Root};
+use crate::pipeline::points::{self, Effect, Point};
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
@@ -16,10 +18,17 @@ const ATTEMPT: Duration = Duration::from_secs(15);
 /// The tag of one instance.
 #[derive(Debug)]
 pub struct Tag {
-    /// EC2.
-    pub ec2: Ec2,
-    /// The instance.
-    pub instance: String,
+    ec2: Ec2,
+    instance: String,
+    spool: Spool,
+}
+
+impl Tag {
+    /// The tag of `instance`.
+    #[must_use]
+    pub fn new(ec2: Ec2, root: &Root, instance: String) -> Self {
+        Self { ec2, instance, spool: Spool::of(root, "tag") }
+    }
 }
 
 /// The tag's value: `ready`, or `failed <Reason>`.
@@ -44,8 +53,7 @@ impl Channel for Tag {
     }
 
     fn delivered(&self) -> Option<String> {
-        // Writing the same value again is harmless, and cheaper than a state of its own.
-        None
+        self.spool.delivered()
     }
 
     fn is_spread(&self, message: &String) -> bool {
@@ -53,6 +61,7 @@ impl Channel for Tag {
     }
 
     async fn deliver(&self, message: &String) -> Delivery {
+        points::reached(Point::Before(Effect::TagInstance));
         let attempt = async {
             let deadline = Deadline::within(ATTEMPT);
             match self.ec2.tag(&self.instance, TAG_JOIN, message, deadline).await {
@@ -61,7 +70,13 @@ impl Channel for Tag {
                 Err(error) => Delivery::Again(ErrorChain(&error).to_string()),
             }
         };
-        within(ATTEMPT, attempt).await
+        let delivered = within(ATTEMPT, attempt).await;
+        if matches!(delivered, Delivery::Done) {
+            points::reached(Point::Unrecorded(Effect::TagInstance));
+            self.spool.keep(message, true);
+            points::reached(Point::After(Effect::TagInstance));
+        }
+        delivered
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use super::tls::Authority;
 
 /// What the server does with a request.
+#[derive(Clone)]
 pub(crate) enum Answer {
     /// A whole answer.
     Whole { status: u16, headers: String, body: Vec<u8> },

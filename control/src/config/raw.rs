@@ -16,6 +16,7 @@ pub struct RawFleet {
     pub(crate) kubernetes: Option<String>,
     pub(crate) agent: Option<RawAgent>,
     pub(crate) network: Option<RawNetwork>,
+    pub(crate) evidence_bucket: Option<String>,
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) pools: Option<Vec<RawPool>>,
 }

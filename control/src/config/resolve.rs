@@ -49,6 +49,9 @@ pub fn resolve(raw: &RawFleet, problems: &mut Vec<Problem>) -> Option<FleetSpec>
     let network = network(&mut judge, raw.network.clone().unwrap_or_default());
     let tags = raw.tags.clone().unwrap_or_default();
     check_tags(&mut judge, "tags", &tags);
+    if let Some(bucket) = &raw.evidence_bucket {
+        check_bucket(&mut judge, bucket);
+    }
     let pools = pools(&mut judge, raw);
     problems.append(&mut judge.problems);
     Some(FleetSpec {
@@ -57,9 +60,23 @@ pub fn resolve(raw: &RawFleet, problems: &mut Vec<Problem>) -> Option<FleetSpec>
         kubernetes: raw.kubernetes.clone()?,
         agent: agent?,
         network: network?,
+        evidence_bucket: raw.evidence_bucket.clone(),
         tags,
         pools: pools?,
     })
+}
+
+/// S3's rules for a bucket's name (`docs.aws.amazon.com/AmazonS3`, "Bucket naming rules").
+fn check_bucket(judge: &mut Judge, name: &str) {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let legal = (3..=63).contains(&name.len())
+        && name.chars().all(|c| edge(c) || c == '-' || c == '.')
+        && name.starts_with(edge)
+        && name.ends_with(edge);
+    if !legal {
+        let rule = "must be 3 to 63 lower-case letters, digits, hyphens and dots";
+        judge.say("evidenceBucket", rule);
+    }
 }
 
 fn constant(judge: &mut Judge, path: &str, value: Option<&str>, wanted: &str) {

@@ -53,6 +53,7 @@ pub const FLEET: Shape = Shape::Fields(&[
     required("kubernetes", Shape::Text),
     required("agent", AGENT),
     optional("network", NETWORK),
+    optional("evidenceBucket", Shape::Text),
     optional("tags", Shape::TextMap),
     required("pools", Shape::List(&POOL)),
 ]);

@@ -23,6 +23,8 @@ pub struct FleetSpec {
     pub agent: AgentSource,
     /// The network.
     pub network: NetworkSpec,
+    /// Bucket for the evidence of failed joins; none: it stays on the node.
+    pub evidence_bucket: Option<String>,
     /// Tags on everything that can carry them.
     pub tags: BTreeMap<String, String>,
     /// The pools, in the file's order.

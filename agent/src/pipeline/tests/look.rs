@@ -56,6 +56,8 @@ async fn before_the_join_nothing_is_wrong_and_nothing_is_touched() {
 async fn a_ready_node_is_called_ready() {
     let world = World::new(0).await;
     world.prove().await;
+    // What is delivered meanwhile is written down: it is not the look that writes.
+    until(|| world.root().path("/var/lib/rollcall/spool/tag.json").exists()).await;
     let before = tree(world.dir.path());
     let diagnosis = look(&world).await;
     assert_eq!(tree(world.dir.path()), before);

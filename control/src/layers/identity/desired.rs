@@ -112,7 +112,7 @@ pub fn desired(inputs: &Inputs) -> Desired {
     let object = inputs.artifact.as_ref().filter(|_| published).map(|artifact| {
         format!("arn:{}:s3:::{}/{}", scope.partition.name, bucket_name(scope), artifact.key())
     });
-    let node_rights = rights::node(scope, object.as_deref());
+    let node_rights = rights::node(scope, object.as_deref(), spec.evidence_bucket.as_deref());
     let tagged = |name: &str, parts: &[&str]| {
         let mut all = tags::of(&scope.fleet, Layer::Identity, name, &spec.tags);
         all.insert(TAG_SPEC.into(), spec_hash(parts));

@@ -1,18 +1,21 @@
 //! What a node may do on AWS, beyond the managed policies: its own report, its own tag, the facts
 //! that its gates read, and the agent's tarball. Nothing else.
 
-use contract::names::{CONTROL_PREFIX, PARAMETER_TAG_INSTANCE, REPORT_PREFIX, TAG_JOIN};
+use contract::names::{
+    CONTROL_PREFIX, PARAMETER_TAG_INSTANCE, REPORT_PREFIX, TAG_JOIN, evidence_key,
+};
 use serde_json::{Value, json};
 
 use crate::stack::Scope;
 
-/// The policy of a node role; `object` is the ARN of the published tarball.
+/// The policy of a node role; `object` is the ARN of the published tarball, `bucket` the name of the
+/// bucket for evidence.
 ///
 /// A report is bound to the instance that made it by a tag: parameter names cannot hold the
 /// instance's ARN. `ec2:SourceInstanceARN` is in every call that is signed with an instance's role
 /// (`docs.aws.amazon.com/IAM`, global condition context keys).
 #[must_use]
-pub fn node(scope: &Scope, object: Option<&str>) -> Value {
+pub fn node(scope: &Scope, object: Option<&str>, bucket: Option<&str>) -> Value {
     let Scope { fleet, account, region, partition } = scope;
     let arn = |service: &str, resource: &str| {
         format!("arn:{}:{service}:{region}:{account}:{resource}", partition.name)
@@ -69,6 +72,13 @@ pub fn node(scope: &Scope, object: Option<&str>) -> Value {
             "Sid": "FetchAgent", "Effect": "Allow", "Action": "s3:GetObject", "Resource": object,
         }));
     }
+    if let Some(bucket) = bucket {
+        let own = evidence_key(fleet, myself, "*");
+        statements.push(json!({
+            "Sid": "LeaveEvidence", "Effect": "Allow", "Action": "s3:PutObject",
+            "Resource": format!("arn:{}:s3:::{bucket}/{own}", partition.name),
+        }));
+    }
     json!({"Version": "2012-10-17", "Statement": statements})
 }
 
@@ -88,13 +98,17 @@ mod tests {
 
     #[test]
     fn a_node_reads_no_other_parameter_and_no_other_object() {
-        let policy = node(&scope(), Some("arn:aws:s3:::b/agent/ab.tar.gz"));
+        let policy = node(&scope(), Some("arn:aws:s3:::b/agent/ab.tar.gz"), Some("ours"));
         let statements = policy["Statement"].as_array().unwrap();
         let of = |action: &str| -> Vec<&Value> {
             let names = |s: &&Value| s["Action"].to_string().contains(&format!("\"{action}\""));
             statements.iter().filter(names).collect()
         };
         assert_eq!(of("s3:GetObject")[0]["Resource"], "arn:aws:s3:::b/agent/ab.tar.gz");
+        assert_eq!(
+            of("s3:PutObject")[0]["Resource"],
+            "arn:aws:s3:::ours/evidence/prod/${ec2:SourceInstanceARN}/*"
+        );
         assert_eq!(
             of("ssm:GetParameter")[0]["Resource"],
             "arn:aws:ssm:eu-west-1:111122223333:parameter/rollcall-control/prod/*/policy"
@@ -108,6 +122,6 @@ mod tests {
 
     #[test]
     fn without_a_published_agent_there_is_no_object_to_read() {
-        assert!(!node(&scope(), None).to_string().contains("s3:"));
+        assert!(!node(&scope(), None, None).to_string().contains("s3:"));
     }
 }

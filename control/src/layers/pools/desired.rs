@@ -195,6 +195,7 @@ fn user_data(
     agent.gpus = Some(kind.gpus.clone().unwrap_or(none));
     agent.gpu_offer = pool.device_plugin.offer();
     agent.install = identity::install(inputs);
+    agent.evidence_bucket.clone_from(&inputs.spec.evidence_bucket);
     UserData {
         agent,
         region: inputs.scope.region.clone(),

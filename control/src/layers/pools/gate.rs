@@ -11,6 +11,7 @@ use crate::diagnose::{NodeState, NodeVerdict, node_verdicts};
 use crate::kube::Cluster;
 use crate::launch::managed::{self, GroupFact};
 use crate::layers::addons::observe::connect;
+use crate::layers::pools::breaker::Breakers;
 use crate::output::progress::{Mark, NodeLine};
 use crate::stack::report::{NodeTally, PoolTally};
 use crate::stack::{Gate, Inputs, Layer, StackError, World};
@@ -25,10 +26,12 @@ const DEADLINE: Duration = Duration::from_secs(18 * 60);
 pub async fn wait(world: &World, inputs: &Inputs, layer: Layer) -> Result<Gate, StackError> {
     let cluster = connect(world, inputs).await?;
     let mut tally = NodeTally::default();
+    let mut breakers = Breakers::default();
     let look = async || {
         let (nodes, groups) = see(world, inputs, layer, cluster.as_ref()).await?;
         world.progress.nodes(&nodes.iter().map(line).collect::<Vec<_>>());
         tally = count(inputs, layer, &nodes, &groups);
+        breakers.keep(world, &nodes).await?;
         Ok(is_settled(&tally).then_some(()))
     };
     match until(world.pace, DEADLINE, &world.interrupt, look).await? {

@@ -2,6 +2,7 @@
 //! the gate that asks every node for its verdict.
 
 pub mod apply;
+pub mod breaker;
 pub mod desired;
 pub mod gate;
 pub mod observe;

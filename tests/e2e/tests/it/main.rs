@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
 mod architecture;
+mod breaker;
+mod crashes;
 mod lives;
 mod node_config;
 mod operate_page;

@@ -35,6 +35,7 @@ class ControlApi:
             ("POST", "rules"): self._post_rules,
             ("DELETE", "rules"): self._delete_rules,
             ("GET", "calls"): self._get_calls,
+            ("POST", "limits"): self._post_limits,
         }
 
     def handle(self, environ: dict[str, Any], path: str, body: bytes) -> Answer:
@@ -84,6 +85,10 @@ class ControlApi:
 
     def _delete_rules(self, query: dict[str, str], _body: Any) -> Answer:
         self.world.rules.clear(int(query["id"]) if "id" in query else None)
+        return 200, {}
+
+    def _post_limits(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        self.world.limits.change(body)
         return 200, {}
 
     def _get_calls(self, query: dict[str, str], _body: Any) -> Answer:

@@ -66,7 +66,11 @@ class Application:
         if rule and rule["action"] == "reset":
             self.world.journal.close(entry, 0, None, "reset")
             _cut(environ)
-        answer = self._injected(call, rule) or self.directory.refuse(call, environ, body)
+        answer = (
+            self._injected(call, rule)
+            or self.world.limits.refuse(call.service, call.op)
+            or self.directory.refuse(call, environ, body)
+        )
         if answer is None:
             with self.world.lock:
                 answer = self.authorizer.refuse(call, principal) or self._serve(call, environ)

@@ -9,6 +9,7 @@ from typing import Any
 from .clock import Clock
 from .faults import Rules
 from .journal import Journal
+from .limits import Limits
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -33,6 +34,7 @@ class World:
     settings: Settings
     lock: threading.RLock = field(default_factory=threading.RLock)
     rules: Rules = field(default_factory=Rules)
+    limits: Limits = field(default_factory=Limits)
     journal: Journal = field(default_factory=Journal)
     # Instances with a Node object, and whether it is Ready; the lab posts it.
     registered: dict[str, bool] = field(default_factory=dict)

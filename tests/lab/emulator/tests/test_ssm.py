@@ -1,6 +1,9 @@
 """Parameter Store: public parameters, limits, authorship."""
 
-from conftest import Emulator
+import time
+from typing import Any
+
+from conftest import Emulator, start
 from scenery import image, refusal
 from test_identity import session
 
@@ -78,6 +81,7 @@ def test_public_parameters_are_not_in_the_index(emulator: Emulator) -> None:
 
 def test_describe_parameters_pages_by_fifty(emulator: Emulator) -> None:
     ssm = emulator.client("ssm")
+    emulator.control("POST", "limits", {"ssm:PutParameter": None})
     for n in range(60):
         ssm.put_parameter(Name=f"/rollcall/page/{n}", Value="x", Type="String")
     wanted = [{"Key": "Name", "Option": "BeginsWith", "Values": ["/rollcall/page/"]}]
@@ -85,3 +89,23 @@ def test_describe_parameters_pages_by_fifty(emulator: Emulator) -> None:
     assert [len(page["Parameters"]) for page in pages] == [50, 10]
     by_path = ssm.get_paginator("get_parameters_by_path").paginate(Path="/rollcall/page/")
     assert sum(len(page["Parameters"]) for page in by_path) == 60
+
+
+def test_put_parameter_is_limited_as_the_account_is(tmp_path: Any) -> None:
+    emulator = start(tmp_path)
+    emulator.control("POST", "limits", {"ssm:PutParameter": {"rate": 3, "burst": 3}})
+    ssm = emulator.client("ssm")
+
+    def put(n: int) -> None:
+        ssm.put_parameter(Name=f"/rollcall/burst/{n}", Value="x", Type="String")
+
+    for n in range(3):
+        put(n)
+    with refusal("ThrottlingException", "Rate exceeded"):
+        for n in range(3, 30):
+            put(n)
+    time.sleep(1.1)
+    put(99)
+    status, answer = emulator.control_raw("POST", "limits", {"ssm:PutParameter": {"rate": 0}})
+    assert status == 400, answer
+    emulator.close()

@@ -27,6 +27,8 @@ pub enum Fault {
     DriverLibraryMissing,
     /// The agent's tarball arrives with one bit changed.
     AgentCorrupt,
+    /// The agent's join dies of SIGKILL at the point of this number in its own list.
+    JoinDies(u16),
     /// The VPC CNI's daemon never gets to writing its configuration.
     CniHeld,
     /// The node's role is unknown to the cluster.
@@ -89,6 +91,10 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     (
         "agent-corrupt",
         "one bit of the agent's tarball changes on its way from S3; before boot, since a node fetches it once; POOL/INDEX or all",
+    ),
+    (
+        "join-dies=N",
+        "the join dies of SIGKILL in its first proving, at the Nth point that `rollcall-agent crash-points` lists; before boot",
     ),
     (
         "cni-held",
@@ -221,6 +227,7 @@ impl fmt::Display for Fault {
             Self::Driver(fault) => fault.fmt(f),
             Self::DriverLibraryMissing => f.write_str("driver-library-missing"),
             Self::AgentCorrupt => f.write_str("agent-corrupt"),
+            Self::JoinDies(point) => write!(f, "join-dies={point}"),
             Self::CniHeld => f.write_str("cni-held"),
             Self::AccessEntryRemoved => f.write_str("access-entry-removed"),
             Self::ApiUnreachable => f.write_str("api-unreachable"),
@@ -246,6 +253,9 @@ impl FromStr for Fault {
         let plain = match (name, value) {
             ("driver-library-missing", None) => Some(Self::DriverLibraryMissing),
             ("agent-corrupt", None) => Some(Self::AgentCorrupt),
+            ("join-dies", Some(point)) => {
+                Some(Self::JoinDies(point.parse().map_err(|_| unknown())?))
+            }
             ("cni-held", None) => Some(Self::CniHeld),
             ("access-entry-removed", None) => Some(Self::AccessEntryRemoved),
             ("api-unreachable", None) => Some(Self::ApiUnreachable),

@@ -197,7 +197,8 @@ impl Node {
 
     /// The agent's two services, each with its keeper.
     pub(super) fn start_services(&self) {
-        for service in services::of_agent(&self.root, self.address) {
+        let faults = self.live().faults.clone();
+        for service in services::of_agent(&self.root, self.address, &faults) {
             let kept = services::keep(self.root.clone(), service, self.console.clone());
             let mut live = self.live();
             if !live.ended {

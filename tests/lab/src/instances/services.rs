@@ -12,6 +12,7 @@ use contract::names::{UNIT_JOIN, UNIT_WATCH};
 use tokio::process::{Child, Command};
 
 use super::console::Console;
+use crate::faults::Fault;
 use crate::systemctl_double::state::{Active, Exit, Store};
 use crate::systemctl_double::units;
 
@@ -33,14 +34,21 @@ pub struct Service {
     pub always: bool,
 }
 
-/// The services of an agent on the node at `root` with the loopback address `address`.
+/// The services of an agent on the node at `root` with the loopback address `address`; its join is
+/// made to die where `faults` say so.
 #[must_use]
-pub fn of_agent(root: &Path, address: std::net::Ipv4Addr) -> [Service; 2] {
+pub fn of_agent(root: &Path, address: std::net::Ipv4Addr, faults: &[Fault]) -> [Service; 2] {
     let root = root.to_string_lossy();
     let listen = format!("{address}:{}", contract::names::METRICS_PORT);
-    let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|w| (*w).to_owned()).collect() };
+    let mut join = words(&["join", "--root", &root]);
+    for fault in faults {
+        if let Fault::JoinDies(point) = fault {
+            join.extend(["--die-at".to_owned(), point.to_string()]);
+        }
+    }
     [
-        Service { unit: UNIT_JOIN, arguments: words(&["join", "--root", &root]), always: false },
+        Service { unit: UNIT_JOIN, arguments: join, always: false },
         Service {
             unit: UNIT_WATCH,
             arguments: words(&["watch", "--root", &root, "--listen", &listen]),
@@ -189,8 +197,12 @@ mod tests {
 
     #[test]
     fn the_agent_is_told_its_root_and_where_to_listen() {
-        let [join, watch] = of_agent(Path::new("/r"), std::net::Ipv4Addr::new(127, 64, 0, 2));
+        let [join, _] = of_agent(Path::new("/r"), std::net::Ipv4Addr::new(127, 64, 0, 2), &[]);
         assert_eq!(join.arguments, ["join", "--root", "/r"]);
+        let [join, _] =
+            of_agent(Path::new("/r"), std::net::Ipv4Addr::LOCALHOST, &[Fault::JoinDies(7)]);
+        assert_eq!(join.arguments[3..], ["--die-at", "7"]);
+        let [_, watch] = of_agent(Path::new("/r"), std::net::Ipv4Addr::new(127, 64, 0, 2), &[]);
         assert_eq!(watch.arguments, ["watch", "--root", "/r", "--listen", "127.64.0.2:9400"]);
     }
 
@@ -210,7 +222,7 @@ mod tests {
     async fn a_crash_is_followed_by_a_start_and_a_clean_end_is_not() {
         let root = node("env >> starts; [ -e second ] && exit 0; touch second; exit 3");
         let console = Console::of(root.path(), "i-1");
-        let [join, _] = of_agent(root.path(), std::net::Ipv4Addr::LOCALHOST);
+        let [join, _] = of_agent(root.path(), std::net::Ipv4Addr::LOCALHOST, &[]);
         let kept = keep(root.path().to_owned(), join, console);
         tokio::time::timeout(Duration::from_secs(20), kept).await.unwrap();
 

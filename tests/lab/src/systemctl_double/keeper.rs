@@ -117,6 +117,9 @@ async fn run_once(store: &Store, unit: Unit, invocation: &str) -> io::Result<Nex
         };
     })?;
     let exit = exit_of(child.wait().await?);
+    if exit == Exit::Status(0) {
+        leave_mark(store, unit)?;
+    }
     let after = store.update(unit, |state| {
         *state = state.ended(exit, unit.remains(), store.now());
         if unit.kind == Kind::Kubelet && state.active == Active::Failed {
@@ -128,6 +131,14 @@ async fn run_once(store: &Store, unit: Unit, invocation: &str) -> io::Result<Nex
     })?;
     describe_end(store, unit, exit, &after);
     Ok(if after.sub == "auto-restart" { Next::Restart } else { Next::Done })
+}
+
+/// `ExecStartPost=` of `rollcall-nodeadm@.service`.
+fn leave_mark(store: &Store, unit: Unit) -> io::Result<()> {
+    let Kind::Nodeadm { .. } = unit.kind else { return Ok(()) };
+    let instance = unit.name.split(['@', '.']).nth(1).unwrap_or(unit.name);
+    let mark = store.root().join("run/rollcall-nodeadm").join(instance);
+    write_atomically(&mark, b"", 0o644).map_err(io::Error::other)
 }
 
 fn describe_end(store: &Store, unit: Unit, exit: Exit, after: &UnitState) {

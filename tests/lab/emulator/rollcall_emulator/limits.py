@@ -1,0 +1,54 @@
+"""Rate limits per account and operation: a token bucket each, as AWS has them.
+
+Parameter Store's PutParameter takes 3 calls a second for the whole account at default throughput
+(docs.aws.amazon.com, Systems Manager endpoints and quotas); a burst has been seen to let 20 through.
+"""
+
+import threading
+import time
+from typing import Any
+
+from . import errors
+
+DEFAULT = {"ssm:PutParameter": (3.0, 20.0)}
+
+
+class Limits:
+    """The buckets; a call without one is not limited."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._buckets: dict[str, dict[str, float]] = {}
+        for name, (rate, burst) in DEFAULT.items():
+            self._set(name, rate, burst)
+
+    def _set(self, name: str, rate: float, burst: float) -> None:
+        if rate <= 0 or burst < 1:
+            raise ValueError("a limit has a rate above 0 and a burst of 1 or more")
+        self._buckets[name] = {
+            "rate": rate, "burst": burst, "tokens": burst, "at": time.monotonic()
+        }  # fmt: skip
+
+    def change(self, limits: dict[str, Any]) -> None:
+        """Sets limits, `{"ssm:PutParameter": {"rate": 3, "burst": 3}}`; null takes one away."""
+        with self._lock:
+            for name, limit in limits.items():
+                if limit is None:
+                    self._buckets.pop(name, None)
+                else:
+                    self._set(name, float(limit["rate"]), float(limit["burst"]))
+
+    def refuse(self, service: str, op: str) -> errors.Response | None:
+        """The refusal when the bucket is empty; else a token is taken."""
+        with self._lock:
+            bucket = self._buckets.get(f"{service}:{op}")
+            if bucket is None:
+                return None
+            now = time.monotonic()
+            filled = bucket["tokens"] + (now - bucket["at"]) * bucket["rate"]
+            bucket["tokens"] = min(bucket["burst"], filled)
+            bucket["at"] = now
+            if bucket["tokens"] < 1:
+                return errors.throttle(service)
+            bucket["tokens"] -= 1
+            return None
