@@ -50,6 +50,8 @@ struct State {
     report: JoinReport,
     journal: Journal,
     begun: BTreeMap<Phase, Instant>,
+    /// Until when a phase was last held up by what is no fault; its patience begins there.
+    held: BTreeMap<Phase, Instant>,
     findings: BTreeMap<Phase, Vec<Finding>>,
     /// What the proving before found, until this one refutes it.
     open: Vec<Finding>,
@@ -71,6 +73,7 @@ impl Recorder {
             report,
             journal,
             begun: BTreeMap::new(),
+            held: BTreeMap::new(),
             findings: BTreeMap::new(),
             open: Vec::new(),
             standing: BTreeMap::new(),
@@ -88,7 +91,7 @@ impl Recorder {
     /// A new proving begins; what the one before found stays open until it is refuted.
     pub fn begin_attempt(&self) -> u32 {
         let mut state = self.state.borrow_mut();
-        let State { report, journal, begun, findings, open, standing, .. } = &mut *state;
+        let State { report, journal, begun, held, findings, open, standing, .. } = &mut *state;
         let failed = |phase: &PhaseReport| phase.state == PhaseState::Failed;
         if report.phases.iter().any(failed) {
             *open = std::mem::take(&mut report.reasons);
@@ -101,6 +104,7 @@ impl Recorder {
         report.started = clock::now();
         report.phases.clear();
         begun.clear();
+        held.clear();
         findings.clear();
         report.attempt
     }
@@ -185,9 +189,11 @@ impl Recorder {
         self.publish();
     }
 
-    /// How long a phase has been going on.
+    /// How long a phase has been at its own work: since it began, or was last held up.
     pub fn elapsed(&self, phase: Phase) -> Duration {
-        self.state.borrow().begun.get(&phase).map(Instant::elapsed).unwrap_or_default()
+        let state = self.state.borrow();
+        let since = state.held.get(&phase).or_else(|| state.begun.get(&phase));
+        since.map(Instant::elapsed).unwrap_or_default()
     }
 
     /// A phase waits for something. It is named once it has been waited for for a moment.
@@ -202,6 +208,7 @@ impl Recorder {
 
     /// A phase waits for something that may take its time: nothing is wrong, nothing is named.
     pub fn held_up(&self, phase: Phase, by: &str) {
+        self.state.borrow_mut().held.insert(phase, Instant::now());
         self.wait(phase, by, Vec::new());
     }
 
@@ -472,6 +479,27 @@ mod tests {
         let last = contract::ConsoleLine::last_in(&console).unwrap();
         assert_eq!((last.outcome, last.attempt), (JoinOutcome::Ready, 2));
         assert!(console.lines().count() <= 4, "one line per verdict: {console}");
+    }
+
+    #[tokio::test]
+    async fn patience_begins_anew_when_a_phase_is_no_longer_held_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(Root::new(dir.path()), "boot");
+        let named = || !recorder.subscribe().borrow().reasons.is_empty();
+        let wait = || {
+            let finding = Finding::new(Reason::NodeNotRegistered, Phase::Register, "no Node yet");
+            recorder.waiting(Phase::Register, &finding);
+        };
+        recorder.begin_attempt();
+        recorder.begin(Phase::Register, soon());
+        let minutes_ago = Instant::now().checked_sub(Duration::from_secs(300)).unwrap();
+        recorder.state.borrow_mut().begun.insert(Phase::Register, minutes_ago);
+        recorder.held_up(Phase::Register, "cloud-final.service is activating");
+        wait();
+        assert!(!named(), "a slow user script is no fault of kubelet's");
+        recorder.state.borrow_mut().held.insert(Phase::Register, minutes_ago);
+        wait();
+        assert!(named());
     }
 
     #[tokio::test]

@@ -5,12 +5,12 @@
 //! still until we answer: while its report says that the phase is going on, the answer is SIGKILL.
 
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use contract::join_report::PhaseState;
-use contract::names::{JOIN_STATE_DIR, REPORT_PATH};
+use contract::names::{ADMITTED_PATH, JOIN_STATE_DIR, REPORT_PATH};
 use contract::{JoinReport, Phase};
 use nix::fcntl::AT_FDCWD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,14 +26,20 @@ use super::node::Node;
 /// How long the phase may keep us waiting.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Waits for the node's join to be in `phase`, and kills it there.
+/// Waits for the node's join to be in `phase`, and kills it there: from `register` on, once kubelet
+/// has been let in.
 ///
 /// # Errors
 /// When the kernel does not let us watch, or the join is never in that phase.
 pub async fn kill_in(phase: Phase, node: &Node) -> anyhow::Result<()> {
     let (journal, report) = (node.path(JOIN_STATE_DIR), node.path(REPORT_PATH));
+    let admitted = (phase >= Phase::Register).then(|| node.path(ADMITTED_PATH));
     let watch = watch(&journal)?;
-    let killing = tokio::task::spawn_blocking(move || hold_and_kill(&watch, phase, &report));
+    let is_time =
+        move || is_in(phase, &report) && admitted.as_ref().is_none_or(|path| path.exists());
+    let killing = tokio::task::spawn_blocking(move || {
+        hold_and_kill(&watch, is_time).with_context(|| format!("the join was not in {phase}"))
+    });
     killing.await.context("the killer has panicked")?
 }
 
@@ -49,7 +55,7 @@ fn watch(directory: &Path) -> anyhow::Result<Fanotify> {
     Ok(group)
 }
 
-fn hold_and_kill(watch: &Fanotify, phase: Phase, report: &PathBuf) -> anyhow::Result<()> {
+fn hold_and_kill(watch: &Fanotify, is_time: impl Fn() -> bool) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
         let mut ready = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
@@ -57,12 +63,12 @@ fn hold_and_kill(watch: &Fanotify, phase: Phase, report: &PathBuf) -> anyhow::Re
             continue;
         }
         for event in watch.read_events().context("could not read what is asked of us")? {
-            if answer(watch, &event, is_in(phase, report))? {
+            if answer(watch, &event, is_time())? {
                 return Ok(());
             }
         }
     }
-    bail!("the join was not in {phase} within {} s", LIMIT.as_secs())
+    bail!("not within {} s", LIMIT.as_secs())
 }
 
 /// Answers one question; true when the answer was SIGKILL.
@@ -79,7 +85,7 @@ fn answer(watch: &Fanotify, event: &FanotifyEvent, now: bool) -> anyhow::Result<
 }
 
 /// The report lies in another directory than the one that is watched: reading it asks nobody.
-fn is_in(phase: Phase, report: &PathBuf) -> bool {
+fn is_in(phase: Phase, report: &Path) -> bool {
     let report = std::fs::read(report).ok();
     let report = report.and_then(|bytes| serde_json::from_slice::<JoinReport>(&bytes).ok());
     let phases = report.map(|report| report.phases).unwrap_or_default();

@@ -15,6 +15,7 @@ pub mod remains;
 pub mod stories;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -51,6 +52,8 @@ pub struct Suite {
     /// Whether to tell the long versions.
     pub full: bool,
     cluster: OnceCell<Cluster>,
+    /// Instances that stories have launched.
+    launched: Mutex<Vec<String>>,
 }
 
 impl Suite {
@@ -70,6 +73,7 @@ impl Suite {
             dir: dir.to_owned(),
             full,
             cluster: OnceCell::new(),
+            launched: Mutex::default(),
         })
     }
 
@@ -119,7 +123,8 @@ impl Suite {
     /// # Errors
     /// When it does not run.
     pub async fn launch(&self, recipe: &Recipe, pool: &str) -> anyhow::Result<Node> {
-        recipe.launch(&self.emulator, pool).await?;
+        let instance = recipe.launch(&self.emulator, pool).await?;
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
         self.node(pool, 0).await
     }
 
@@ -130,6 +135,20 @@ impl Suite {
     pub async fn terminate(&self, nodes: &[&Node]) -> anyhow::Result<()> {
         let ids: Vec<String> = nodes.iter().map(|node| node.instance.clone()).collect();
         launch::terminate(&self.emulator, &ids).await
+    }
+
+    /// Terminates every node that any story has launched: one that has failed leaves its own behind,
+    /// and `control down` rightly waits for what is not its own.
+    ///
+    /// # Errors
+    /// When EC2 refuses.
+    pub async fn terminate_launched(&self) -> anyhow::Result<()> {
+        let launched =
+            std::mem::take(&mut *self.launched.lock().unwrap_or_else(PoisonError::into_inner));
+        if launched.is_empty() {
+            return Ok(());
+        }
+        launch::terminate(&self.emulator, &launched).await
     }
 
     /// Breaks something, or lifts what was broken.

@@ -28,6 +28,7 @@ pub(super) async fn up(suite: &Suite) -> anyhow::Result<()> {
 }
 
 pub(super) async fn down(suite: &Suite) -> anyhow::Result<()> {
+    suite.terminate_launched().await?;
     let down = suite.world.control(&["down", "-f", &suite.fleet(), "--yes", "-o", "json"]).await?;
     let result = down.expect(ExitCode::Success)?.json()?;
     ensure!(result["leftovers"] == 0, "{result:#}");
