@@ -4,7 +4,7 @@
 //!   [`typed`]);
 //! - [`merge`]: one over the other, by nodeadm's rules;
 //! - [`lint`], [`placement`]: what is wrong with the result;
-//! - [`verdict`]: what that means for the node;
+//! - [`mod@verdict`]: what that means for the node;
 //! - [`fragment`]: what the agent adds, through `/etc/eks/nodeadm.d`.
 
 pub mod agent_file;
