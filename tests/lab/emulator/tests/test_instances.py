@@ -58,8 +58,6 @@ def test_a_reboot_is_counted_and_needs_a_running_instance(
         SubnetId=net.subnets[0],
     )["Instances"][0]  # fmt: skip
     instance_id = made["InstanceId"]
-    with refusal("IncorrectInstanceState"):
-        ec2.reboot_instances(InstanceIds=[instance_id])
     until(lambda: _state(ec2, instance_id) == "running")
 
     def reboots() -> int:
@@ -69,6 +67,10 @@ def test_a_reboot_is_counted_and_needs_a_running_instance(
     assert reboots() == 0
     ec2.reboot_instances(InstanceIds=[instance_id])
     assert (reboots(), _state(ec2, instance_id)) == (1, "running")
+    ec2.terminate_instances(InstanceIds=[instance_id])
+    until(lambda: _state(ec2, instance_id) == "terminated")
+    with refusal("IncorrectInstanceState"):
+        ec2.reboot_instances(InstanceIds=[instance_id])
 
 
 def test_a_launch_takes_everything_from_its_template(emulator: Emulator, net: Network) -> None:
