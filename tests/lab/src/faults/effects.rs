@@ -176,6 +176,17 @@ impl World {
         };
         let path = format!("{}/{VPC_CNI}", addons(cluster));
         self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
+        // The node boots behind this: it must not meet what is still on its way out.
+        let deadline = tokio::time::Instant::now() + ADDON_GONE;
+        while self.emulator.eks("GET", &path, None).await.is_ok() {
+            if tokio::time::Instant::now() >= deadline {
+                let why = format!("it is still there after {} s", ADDON_GONE.as_secs());
+                return Err(FaultError::World { what: what.into(), why });
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        // EKS has let go of it; the cluster's DaemonSet follows within a look of the controllers.
+        tokio::time::sleep(CONTROLLERS).await;
         Ok(Undo::CniAddon { cluster: cluster.clone() })
     }
 
@@ -199,6 +210,10 @@ impl World {
 }
 
 const VPC_CNI: &str = "vpc-cni";
+
+/// How long EKS may take to delete an add-on, and the cluster's controllers to follow.
+const ADDON_GONE: std::time::Duration = std::time::Duration::from_secs(20);
+const CONTROLLERS: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn addons(cluster: &str) -> String {
     format!("/clusters/{cluster}/addons")
