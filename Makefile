@@ -50,6 +50,10 @@ corpus-sample: build ## the corpus's sample, which CI plays
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
+.PHONY: torture-crashes
+torture-crashes: build ## the join killed at every point of its journal, one node for each
+	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture killed_at_any_point
+
 .PHONY: torture-reports
 torture-reports: build ## 300 agents that fail at once, against the account's limit of three reports a second
 	$(BIN)/storm

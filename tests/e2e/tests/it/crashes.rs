@@ -55,6 +55,7 @@ fn fleet(nodes: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a node for each of some forty points: make torture-crashes"]
 async fn killed_at_any_point_the_join_comes_to_the_same_end() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("lab");
