@@ -268,6 +268,7 @@ def test_a_daemonset_is_active_until_one_of_its_pods_is_not(emulator: Emulator, 
     emulator.control("POST", "workloads", {"vpc-cni": {"available": 1}})
     assert eks.describe_addon(**where)["addon"]["status"] == "ACTIVE"
     eks.delete_addon(**where)
+    until(lambda: "vpc-cni" not in eks.list_addons(clusterName="prod")["addons"])
 
 
 def test_addons_that_eks_does_not_offer(emulator: Emulator, prod: Prod) -> None:
