@@ -24,7 +24,7 @@ use crate::phases::configure::proxy::Proxies;
 const SERVICE: Duration = Duration::from_secs(3);
 
 /// How much longer than what is hard the soft questions are waited for: they hold nobody up.
-const SOFT_EXTRA: Duration = Duration::from_millis(300);
+const SOFT_EXTRA: Duration = Duration::from_millis(1500);
 
 /// How long EKS may take to say where the cluster is, and how long its answer stands.
 const ASK: Duration = Duration::from_secs(3);
