@@ -9,7 +9,6 @@ use crate::aws::imds::ImdsError;
 use crate::host::{Deadline, Root, network};
 
 /// What the metadata service says.
-#[derive(Debug)]
 pub struct Facts {
     /// The instance identity document.
     pub document: Result<Document, DocumentError>,
@@ -19,6 +18,19 @@ pub struct Facts {
     pub user_data: Result<Option<Vec<u8>>, ImdsError>,
     /// Why nothing can be reached at all; looked at only when the service does not answer.
     pub network: Option<String>,
+}
+
+/// User data may hold a secret: its length is shown.
+impl std::fmt::Debug for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user_data = self.user_data.as_ref().map(|data| data.as_ref().map(Vec::len));
+        f.debug_struct("Facts")
+            .field("document", &self.document)
+            .field("hostname", &self.hostname)
+            .field("user_data_bytes", &user_data)
+            .field("network", &self.network)
+            .finish()
+    }
 }
 
 /// Why there is no identity document.
@@ -161,6 +173,20 @@ mod tests {
     use super::*;
     use crate::testing::http::{Answer, Server};
     use crate::testing::imds_answers;
+
+    #[test]
+    fn user_data_is_in_no_output() {
+        let facts = Facts {
+            document: Ok(document()),
+            hostname: None,
+            user_data: Ok(Some(b"planted-secret".to_vec())),
+            network: None,
+        };
+        let text = format!("{facts:?}");
+        let bytes = format!("{:?}", b"planted-secret".to_vec());
+        assert!(!text.contains("planted-secret") && !text.contains(&bytes), "{text}");
+        assert!(text.contains("14"), "{text}");
+    }
 
     fn document() -> Document {
         Document {

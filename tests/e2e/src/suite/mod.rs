@@ -23,7 +23,7 @@ use contract::ExitCode;
 use contract::join_report::JoinOutcome;
 use lab::aws::{Emulator, Instance};
 use lab::directory::LabDirectory;
-use lab::gear::{KubernetesGear, NodesGear};
+use lab::gear::NodesGear;
 use lab::supervisor::Record;
 use tokio::sync::OnceCell;
 
@@ -45,8 +45,6 @@ pub struct Suite {
     pub emulator: Emulator,
     /// Where the suite keeps its files.
     pub dir: PathBuf,
-    /// Whether the API server is the real one.
-    pub is_real: bool,
     /// Whether nodes are machines.
     pub has_machines: bool,
     /// Whether to tell the long versions.
@@ -67,7 +65,6 @@ impl Suite {
         let operator = record.operator.context("a lab without an operator")?;
         Ok(Self {
             emulator: Emulator::new(record.endpoint, record.region, operator),
-            is_real: record.options.kubernetes == KubernetesGear::Real,
             has_machines: record.options.nodes == NodesGear::Machine,
             world,
             dir: dir.to_owned(),

@@ -10,17 +10,6 @@ use serde_json::Value;
 
 const NODES: usize = 5;
 
-fn fleet() -> String {
-    format!(
-        "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\nregion: us-east-1\n\
-         kubernetes: \"1.34\"\nagent: {{publish: true}}\n\
-         network: {{cidr: 10.7.0.0/16, zones: 2, nat: one}}\n\
-         pools:\n  - {{name: system, class: system, instanceType: m6i.large, \
-         size: {{min: 1, desired: 1, max: 1}}}}\n  - {{name: gpu, class: gpu, \
-         instanceType: g5.12xlarge, size: {{min: 0, desired: {NODES}, max: {NODES}}}}}\n"
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_fails_as_a_whole_joins_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
@@ -32,7 +21,7 @@ async fn a_pool_that_fails_as_a_whole_joins_with_the_reason() {
         laid.expect(ExitCode::Success).unwrap();
     }
     let file = dir.path().join("fleet.yaml");
-    std::fs::write(&file, fleet()).unwrap();
+    std::fs::write(&file, crate::fleet_of(NODES)).unwrap();
     let file = file.to_str().unwrap();
     let up = ["up", "-f", file, "--yes", "-o", "json"];
     let failed = world.control(&up).await.unwrap().expect(ExitCode::NodesFailed).unwrap();

@@ -43,17 +43,6 @@ fn stories(points: &[String]) -> Vec<Story> {
     stories
 }
 
-fn fleet(nodes: usize) -> String {
-    format!(
-        "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\nregion: us-east-1\n\
-         kubernetes: \"1.34\"\nagent: {{publish: true}}\n\
-         network: {{cidr: 10.7.0.0/16, zones: 2, nat: one}}\n\
-         pools:\n  - {{name: system, class: system, instanceType: m6i.large, \
-         size: {{min: 1, desired: 1, max: 1}}}}\n  - {{name: gpu, class: gpu, \
-         instanceType: g5.12xlarge, size: {{min: 0, desired: {nodes}, max: {nodes}}}}}\n"
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a node for each of some forty points: make torture-crashes"]
 async fn killed_at_any_point_the_join_comes_to_the_same_end() {
@@ -72,7 +61,7 @@ async fn killed_at_any_point_the_join_comes_to_the_same_end() {
         }
     }
     let file = dir.path().join("fleet.yaml");
-    std::fs::write(&file, fleet(stories.len())).unwrap();
+    std::fs::write(&file, crate::fleet_of(stories.len())).unwrap();
     let up = ["up", "-f", file.to_str().unwrap(), "--yes", "-o", "json"];
     let up = world.programs.run("control", &up, e2e::programs::Output::Captured, UP).await;
     let failing = stories.iter().filter(|story| story.fails).count();

@@ -1,10 +1,9 @@
 //! What a machine's packets meet on their way out: rules in its own namespace, for what a proxy
 //! cannot do. A packet that vanishes is answered by nobody.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{MachineError, network};
 use crate::kubernetes::real::Parts;
@@ -48,27 +47,14 @@ fn table(rules: &[Rule]) -> String {
 /// # Errors
 /// When `nft` is missing or refuses.
 pub(super) fn set(parts: &Parts, name: &str, rules: &[Rule]) -> Result<(), MachineError> {
-    let text = table(rules);
-    let failed = |why: String| MachineError::Network { batch: text.clone(), why };
     let nft = parts.path("nftables")?;
-    let mut child = Command::new("nsenter")
+    let mut command = Command::new("nsenter");
+    command
         .arg(format!("--net=/run/netns/{}", network::namespace(name)))
         .arg(nft)
         .args(["-f", "-"])
-        .envs(libraries(nft).map(|path| ("LD_LIBRARY_PATH", path)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes()).map_err(|error| failed(error.to_string()))?;
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        .envs(libraries(nft).map(|path| ("LD_LIBRARY_PATH", path)));
+    network::feed(&mut command, &table(rules))
 }
 
 /// Where the libraries of a program are that was unpacked and not installed.

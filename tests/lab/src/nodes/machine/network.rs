@@ -149,10 +149,13 @@ pub(super) fn imds_listener(name: &str) -> Result<TcpListener, MachineError> {
 }
 
 fn ip(arguments: &[&str], batch: &str) -> Result<(), MachineError> {
+    feed(Command::new("ip").args(arguments).args(["-batch", "-"]), batch)
+}
+
+/// Runs a command that reads what to do from its standard input.
+pub(super) fn feed(command: &mut Command, batch: &str) -> Result<(), MachineError> {
     let failed = |why: String| MachineError::Network { batch: batch.to_owned(), why };
-    let mut child = Command::new("ip")
-        .args(arguments)
-        .args(["-batch", "-"])
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
