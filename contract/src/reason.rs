@@ -259,6 +259,11 @@ reasons! {
         "add a VPC endpoint for com.amazonaws.<region>.ec2, or a NAT route; or set featureGates.InstanceIdNodeName in the NodeConfig, which needs no EC2",
         explains: [NodeadmConfigFailed, NodeadmTimedOut],
     }
+    Ec2ApiDenied { of(Bootstrap), Hard,
+        "EC2 refuses to describe the instance to its own role, and nodeadm waits ten minutes for that.",
+        "aws iam attach-role-policy --role-name <node role> --policy-arn arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy; or set featureGates.InstanceIdNodeName in the NodeConfig, which needs no EC2",
+        explains: [NodeadmConfigFailed, NodeadmTimedOut],
+    }
     EcrUnreachable { of(Preflight), Soft,
         "The regional ECR API does not answer the node: only images that are on it already can run.",
         "add VPC endpoints for com.amazonaws.<region>.ecr.api, .ecr.dkr and .s3, or a NAT route",

@@ -1,4 +1,5 @@
-//! EC2: the tag that a node puts on its own instance, and the room in its subnet.
+//! EC2: the tag that a node puts on its own instance, the room in its subnet, and whether nodeadm
+//! will get its answer there.
 
 use reqwest::Method;
 
@@ -46,6 +47,15 @@ impl Ec2 {
             ("Tag.1.Key", key),
             ("Tag.1.Value", value),
         ];
+        self.call(&parameters, deadline).await.map(|_| ())
+    }
+
+    /// Whether the node may describe an instance: what nodeadm asks for its name.
+    ///
+    /// # Errors
+    /// When EC2 does not answer or refuses.
+    pub async fn describe(&self, instance: &str, deadline: Deadline) -> Result<(), CallError> {
+        let parameters = [("Action", "DescribeInstances"), ("InstanceId.1", instance)];
         self.call(&parameters, deadline).await.map(|_| ())
     }
 

@@ -5,9 +5,13 @@ use std::time::Duration;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::config::timeout::TimeoutConfig;
-use aws_sdk_ssm::config::{BehaviorVersion, Region, SharedCredentialsProvider};
+use aws_sdk_ssm::config::{
+    BehaviorVersion, Region, RuntimeComponents, SharedCredentialsProvider, SharedHttpClient,
+};
 use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::{ParameterTier, ParameterType, Tag};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Connector, tls};
 use contract::names::PARAMETER_TAG_INSTANCE;
 
 use super::RoleCredentials;
@@ -67,10 +71,28 @@ pub struct Parameter {
     pub instance_arn: String,
 }
 
+/// The SDK's own client, through a proxy.
+fn through(proxy: ProxyConfig) -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc);
+        let mut connector = Connector::builder().proxy_config(proxy.clone()).tls_provider(tls);
+        connector
+            .set_connector_settings(settings.cloned())
+            .set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build()
+    })
+}
+
 impl ParameterStore {
-    /// Parameter Store of `region`, at `url` or else at its regional endpoint.
+    /// Parameter Store of `region`, at `url` or else at its regional endpoint, through `proxy` where
+    /// one leads there. A proxy that is no URL is passed over: preflight says so.
     #[must_use]
-    pub fn at(url: Option<String>, region: &str, credentials: RoleCredentials) -> Self {
+    pub fn at(
+        url: Option<String>,
+        region: &str,
+        credentials: RoleCredentials,
+        proxy: Option<&str>,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
         let mut config = aws_sdk_ssm::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -81,6 +103,9 @@ impl ParameterStore {
             .timeout_config(timeouts);
         if let Some(url) = url {
             config = config.endpoint_url(url);
+        }
+        if let Some(proxy) = proxy.and_then(|proxy| ProxyConfig::all(proxy).ok()) {
+            config = config.http_client(through(proxy));
         }
         Self { client: Client::from_conf(config.build()) }
     }

@@ -260,6 +260,7 @@ impl Way {
             endpoints: &node.endpoints,
             kube,
             eks: &eks,
+            host: &preflight::host::Looker::default(),
             merged,
             asks_ec2: !named_by_instance,
         };

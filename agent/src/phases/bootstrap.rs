@@ -59,18 +59,20 @@ pub struct Written {
     pub memory: Option<reservation::Memory>,
 }
 
-/// Runs nodeadm's config phase, unless `run` is false, and reads what is on the disk.
+/// Runs nodeadm's config phase, unless `run` is false, and reads what is on the disk. `hopeless` ends
+/// when it is known that nodeadm will not.
 pub async fn gather(
     root: &Root,
     systemd: &Systemd,
     run: bool,
+    hopeless: impl Future<Output = (Reason, String)>,
     wants_gpus: bool,
     deadline: Deadline,
 ) -> Facts {
     let run = if run {
         let end = stock_unit_has_ended(systemd, deadline).await;
         Some(match end {
-            true => nodeadm::run(systemd, UNIT_NODEADM_CONFIG, deadline).await,
+            true => nodeadm::run(systemd, UNIT_NODEADM_CONFIG, deadline, hopeless).await,
             false => Run { end: End::TimedOut, log: systemd.tail(STOCK_UNIT, 8).await },
         })
     } else {

@@ -11,7 +11,9 @@ use contract::{ErrorChain, Finding, Phase, Reason};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::host::exec::ExecError;
+use crate::aws::ec2::Ec2;
+use crate::aws::signed::CallError;
+use crate::host::exec::{ExecError, Output};
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root, files};
 
@@ -24,7 +26,7 @@ const EVIDENCE_WIDTH: usize = 300;
 
 /// What nodeadm's error says, in lower case, and the reason that it means. All texts of a row have
 /// to be there; the first row that fits wins.
-const CAUSES: [(&[&str], Reason); 23] = [
+const CAUSES: [(&[&str], Reason); 24] = [
     (&["no space left on device"], Reason::DiskFull),
     (&["is missing in cluster configuration"], Reason::NodeConfigInvalid),
     (&["illegal base64"], Reason::NodeConfigInvalid),
@@ -34,6 +36,7 @@ const CAUSES: [(&[&str], Reason); 23] = [
     (&["failed to parse config file"], Reason::NodeConfigInvalid),
     (&["no config in chain"], Reason::NodeConfigMissing),
     (&["no ec2 imds role found"], Reason::CredentialsMissing),
+    (&["ec2: describeinstances", "unauthorizedoperation"], Reason::Ec2ApiDenied),
     (&["ec2: describeinstances", "dial tcp"], Reason::Ec2ApiUnreachable),
     (&["ec2: describeinstances", "deadline exceeded"], Reason::Ec2ApiUnreachable),
     (&["ec2: describeinstances", "tls handshake timeout"], Reason::Ec2ApiUnreachable),
@@ -50,6 +53,11 @@ const CAUSES: [(&[&str], Reason); 23] = [
     (&["toml:"], Reason::ContainerRuntimeMisconfigured),
     (&["exec: \"setup-local-disks\""], Reason::DiskSetupFailed),
 ];
+
+/// How long nodeadm's config phase may take before EC2 is asked whether it refuses: on a healthy
+/// node it has ended by then. And how often it must refuse.
+const SUSPICION: Duration = Duration::from_secs(5);
+const REFUSALS: u32 = 3;
 
 /// Between two looks at a run that another life of the join has asked for.
 const POLL: Duration = Duration::from_millis(100);
@@ -77,13 +85,40 @@ pub enum End {
     },
     /// It had not ended at the deadline.
     TimedOut,
+    /// It was at it still when something else said why it will not end: the reason, and how.
+    Hopeless(Reason, String),
     /// PID 1 was not asked: systemctl cannot be run.
     NotStarted(String),
 }
 
-/// Starts `unit` and waits for its end; it is asked to stop when it does not end in time.
-pub async fn run(systemd: &Systemd, unit: &str, deadline: Deadline) -> Run {
-    let end = match systemd.start(unit, deadline).await {
+/// Starts `unit` and waits for its end; it is asked to stop when it does not end in time, or when
+/// `hopeless` says meanwhile that it will not.
+pub async fn run(
+    systemd: &Systemd,
+    unit: &str,
+    deadline: Deadline,
+    hopeless: impl Future<Output = (Reason, String)>,
+) -> Run {
+    let started = tokio::select! {
+        started = systemd.start(unit, deadline) => Ok(started),
+        why = hopeless => Err(why),
+    };
+    let end = match started {
+        Ok(started) => end_of(systemd, unit, started).await,
+        Err((reason, how)) => {
+            give_up(systemd, unit).await;
+            End::Hopeless(reason, how)
+        }
+    };
+    let log = match end {
+        End::Success => Vec::new(),
+        _ => systemd.tail(unit, LOG_LINES).await,
+    };
+    Run { end, log }
+}
+
+async fn end_of(systemd: &Systemd, unit: &str, started: Result<Output, ExecError>) -> End {
+    match started {
         Ok(output) if output.success() => End::Success,
         Ok(output) => {
             let state = systemd.show(unit).await.unwrap_or_default();
@@ -94,18 +129,41 @@ pub async fn run(systemd: &Systemd, unit: &str, deadline: Deadline) -> Run {
             End::Failed { result, status: state.exit_status }
         }
         Err(ExecError::TimedOut { .. }) => {
-            if let Err(error) = systemd.stop_soon(unit).await {
-                tracing::warn!(error = %ErrorChain(&error), unit, "could not stop the unit");
-            }
+            give_up(systemd, unit).await;
             End::TimedOut
         }
         Err(error) => End::NotStarted(ErrorChain(&error).to_string()),
-    };
-    let log = match end {
-        End::Success => Vec::new(),
-        _ => systemd.tail(unit, LOG_LINES).await,
-    };
-    Run { end, log }
+    }
+}
+
+async fn give_up(systemd: &Systemd, unit: &str) {
+    if let Err(error) = systemd.stop_soon(unit).await {
+        tracing::warn!(error = %ErrorChain(&error), unit, "could not stop the unit");
+    }
+}
+
+/// Ends when EC2 has refused again and again what nodeadm asks it for: nodeadm takes a refusal for
+/// something that passes, and waits ten minutes. A right that is on its way through IAM comes sooner.
+pub async fn ec2_refuses(ec2: &Ec2, instance: &str) -> (Reason, String) {
+    let mut refusals = 0;
+    loop {
+        sleep(SUSPICION).await;
+        match ec2.describe(instance, Deadline::within(SUSPICION)).await {
+            Err(CallError::Refused { code, .. }) if is_denial(&code) => {
+                refusals += 1;
+                if refusals == REFUSALS {
+                    let how =
+                        format!("waits for EC2's DescribeInstances, which is refused: {code}");
+                    return (Reason::Ec2ApiDenied, how);
+                }
+            }
+            _ => refusals = 0,
+        }
+    }
+}
+
+fn is_denial(code: &str) -> bool {
+    ["UnauthorizedOperation", "AccessDenied"].iter().any(|denied| code.contains(denied))
 }
 
 /// Where PID 1 leaves a file when a phase of nodeadm's has ended well (`rollcall-nodeadm@.service`):
@@ -143,6 +201,7 @@ pub fn finding(run: &Run, name: &str, phase: Phase, failed: Reason) -> Option<Fi
     let (reason, how) = match &run.end {
         End::Success => return None,
         End::TimedOut => (Reason::NodeadmTimedOut, "did not end in time".to_owned()),
+        End::Hopeless(reason, how) => (*reason, how.clone()),
         End::NotStarted(why) => (failed, format!("was not started: {why}")),
         End::Failed { result, status } => {
             let reason = error.and_then(meant).or_else(|| step(&lines));
@@ -301,6 +360,10 @@ mod tests {
     #[test]
     fn the_log_says_what_the_exit_code_does_not() {
         assert_eq!(of(End::Success, &[]), None);
+        let refused = of(End::Hopeless(Reason::Ec2ApiDenied, "waits: Denied".into()), &[]).unwrap();
+        assert_eq!(refused.reason, Reason::Ec2ApiDenied);
+        assert_eq!(refused.summary, "nodeadm's config phase waits: Denied");
+        assert!(is_denial("UnauthorizedOperation") && !is_denial("RequestTimeTooSkewed"));
         let found = of(failed(1), &LOG).unwrap();
         assert_eq!(found.reason, Reason::NodeConfigInvalid);
         assert_eq!(

@@ -28,8 +28,8 @@ const SKEW_MAX: Duration = Duration::from_secs(300);
 /// What was found.
 #[derive(Debug)]
 pub struct Facts {
-    /// Image, programs, disks.
-    pub host: Host,
+    /// Image, programs, disks; or the place on the disk that does not answer.
+    pub host: Result<Host, &'static str>,
     /// Whether the role's credentials can be had.
     pub credentials: Result<(), CredentialsError>,
     /// The way to the API server, as far as it goes.
@@ -60,8 +60,15 @@ impl Facts {
 /// looked.
 #[must_use]
 pub fn verdict(facts: &Facts, elapsed: Duration) -> Verdict {
-    let mut findings = host::findings(&facts.host, facts.server_version.as_deref());
+    let mut findings = Vec::new();
     let mut waiting = Vec::new();
+    match &facts.host {
+        Ok(host) => findings.extend(host::findings(host, facts.server_version.as_deref())),
+        Err(path) => {
+            let what = format!("`{path}` does not answer: its file system hangs");
+            waiting.push(finding(Reason::DeadlineExceeded, what));
+        }
+    }
     findings.extend(clock_finding(facts.clock_ahead));
     findings.extend(facts.stale.clone());
     findings.extend(services::soft(&facts.services));
@@ -135,7 +142,7 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
-            host: host::tests::host(),
+            host: Ok(host::tests::host()),
             credentials: Ok(()),
             api: identity("system:node:n1", &["system:bootstrappers", "system:nodes"]),
             server_version: Some("v1.34.4".into()),
@@ -149,6 +156,10 @@ mod tests {
         let mut facts = facts();
         change(&mut facts);
         facts
+    }
+
+    fn on_host(change: impl FnOnce(&mut Host)) -> Facts {
+        with(|facts| change(facts.host.as_mut().unwrap()))
     }
 
     fn after(seconds: u64, facts: &Facts) -> (&'static str, String) {
@@ -173,8 +184,8 @@ mod tests {
     fn what_cannot_heal_fails_at_once() {
         let missing = CredentialsError::Refused { role: "r".into(), code: "Nope".into() };
         for (facts, reason) in [
-            (with(|facts| facts.host.nodeadm = Program::Missing), "NodeadmMissing"),
-            (with(|facts| facts.host.full = vec!["`/run` has 0 KiB left".into()]), "DiskFull"),
+            (on_host(|host| host.nodeadm = Program::Missing), "NodeadmMissing"),
+            (on_host(|host| host.full = vec!["`/run` has 0 KiB left".into()]), "DiskFull"),
             (Facts { clock_ahead: Some(-301), ..facts() }, "ClockSkewed"),
             (Facts { credentials: Err(missing), ..facts() }, "CredentialsDenied"),
             (
@@ -203,6 +214,8 @@ mod tests {
         ] {
             assert_eq!(after(80, &Facts { api, ..facts() }), ("wait", reason.into()));
         }
+        let hung = Facts { host: Err("/var/lib/containerd"), ..facts() };
+        assert_eq!(after(80, &hung), ("wait", "DeadlineExceeded".into()));
         let no_role = Facts { credentials: Err(CredentialsError::NoRole), ..facts() };
         assert_eq!(after(80, &no_role), ("wait", "CredentialsMissing".into()));
         let unknown = || {

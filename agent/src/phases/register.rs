@@ -102,7 +102,8 @@ impl Starting {
     #[must_use]
     pub fn begin(systemd: &Systemd, deadline: Deadline) -> Self {
         let systemd = systemd.clone();
-        let run = async move { nodeadm::run(&systemd, UNIT_NODEADM_RUN, deadline).await };
+        let never = std::future::pending();
+        let run = async move { nodeadm::run(&systemd, UNIT_NODEADM_RUN, deadline, never).await };
         Self { task: Some(tokio::spawn(run)), progress: Progress::Running }
     }
 

@@ -93,7 +93,7 @@ mod tests {
         let server = Server::start(move |_| shared.lock().unwrap().clone()).await;
         let imds = Server::start(imds_answers).await;
         let credentials = RoleCredentials::new(Arc::new(Imds::at(&imds.url())));
-        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials);
+        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials, None);
         let dir = tempfile::tempdir().unwrap();
         let config = AgentConfig::new("prod", "h100");
         let source = PolicySource::new(store, &config, &Root::new(dir.path()));

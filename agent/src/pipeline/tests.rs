@@ -102,6 +102,7 @@ impl World {
             endpoints: Endpoints::all_at(self.aws.url()),
             systemd: Systemd::new(self.root()),
             http: reqwest::Client::builder().tls_certs_only([]).build().unwrap(),
+            way: crate::phases::configure::proxy::WayToAws::default(),
         }
     }
 

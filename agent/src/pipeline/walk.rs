@@ -30,6 +30,7 @@ use crate::host::files::FileError;
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root, clock};
 use crate::kube::{self, Cluster};
+use crate::phases::configure::proxy::WayToAws;
 use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
@@ -45,6 +46,9 @@ use crate::report::{VerdictKey, evidence};
 /// Between two looks at cloud-init: short at first, for most scripts are.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// How long a connection to AWS may take.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long evidence may take to S3.
 const UPLOAD: Duration = Duration::from_secs(10);
@@ -72,6 +76,8 @@ pub struct Node {
     pub systemd: Systemd,
     /// For AWS's public endpoints.
     pub http: reqwest::Client,
+    /// The proxies on the way there.
+    pub way: WayToAws,
 }
 
 impl Node {
@@ -85,13 +91,18 @@ impl Node {
             String::new()
         });
         let imds = Arc::new(Imds::from_env());
+        let way = WayToAws::from_env();
+        let learnt = way.clone();
+        let proxy = reqwest::Proxy::custom(move |url| learnt.to(url.as_str()));
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).proxy(proxy);
         Ok(Self {
             boot,
             credentials: RoleCredentials::new(Arc::clone(&imds)),
             imds,
             endpoints: Endpoints::from_env(),
             systemd: Systemd::new(root.clone()),
-            http: reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).build()?,
+            http: http.build()?,
+            way,
             root,
         })
     }
@@ -248,6 +259,7 @@ impl<'a> Walk<'a> {
         if !kubelet_runs {
             facts = configure::with_additions(&self.node.root, facts, user_data.as_deref());
         }
+        self.node.way.learn(&facts.merged);
         let gate = self.open_channels(&document, config);
         let verdict = gate.enforce(configure::verdict(&facts), phase).await;
         let cluster = NodeConfig::of(&facts.merged)
@@ -322,10 +334,12 @@ impl<'a> Walk<'a> {
         if config.cluster.is_empty() {
             return Gate::of(config);
         }
+        let proxy = node.way.to(&node.endpoints.url("SSM", "ssm", &document.region));
         let store = ParameterStore::at(
             node.endpoints.overridden("SSM"),
             &document.region,
             node.credentials.clone(),
+            proxy.as_deref(),
         );
         if !self.has_parameter {
             self.has_parameter = true;
@@ -377,6 +391,7 @@ impl<'a> Walk<'a> {
             endpoints: &self.node.endpoints,
             kube: &known.kube,
             eks: &eks,
+            host: &preflight::host::Looker::default(),
             merged: &known.merged,
             asks_ec2: !known.node_config.named_by_instance && !known.kubelet_runs,
         };
@@ -427,7 +442,13 @@ impl<'a> Walk<'a> {
             nodeadm::forget(root, UNIT_NODEADM_CONFIG);
             self.recorder.before(Effect::Configure, &hash);
         }
-        let gather = async || bootstrap::gather(root, systemd, run, wants_gpus, deadline).await;
+        let ec2 = self.node.ec2(&known.document.region);
+        let hopeless = async || match known.node_config.named_by_instance {
+            true => std::future::pending().await,
+            false => nodeadm::ec2_refuses(&ec2, &known.document.instance_id).await,
+        };
+        let gather =
+            async || bootstrap::gather(root, systemd, run, hopeless(), wants_gpus, deadline).await;
         let judge = |facts: &bootstrap::Facts| {
             let verdict = bootstrap::verdict(facts, &known.node_config);
             if verdict.is_open() {

@@ -182,7 +182,7 @@ mod tests {
         let server = Server::start(move |request| answer(request, &shared)).await;
         let imds = Server::start(imds_answers).await;
         let credentials = RoleCredentials::new(Arc::new(Imds::at(&imds.url())));
-        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials);
+        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials, None);
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
 
@@ -211,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
         let credentials = RoleCredentials::new(Arc::new(Imds::at("http://127.0.0.1:1")));
-        let store = ParameterStore::at(None, "us-east-1", credentials);
+        let store = ParameterStore::at(None, "us-east-1", credentials, None);
         let channel = channel(&root, store);
         assert!(channel.wanted(&report(JoinOutcome::Ready, &[])).is_none());
         channel.spool.keep(&"no parameter", true);
@@ -224,7 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
         let credentials = RoleCredentials::new(Arc::new(Imds::at("http://127.0.0.1:1")));
-        let store = ParameterStore::at(None, "us-east-1", credentials);
+        let store = ParameterStore::at(None, "us-east-1", credentials, None);
         let channel = channel(&root, store);
         let failed = channel.wanted(&report(JoinOutcome::Failed, &[Reason::GpuLost])).unwrap();
         let Message::Report(parameter) = &failed else { panic!() };

@@ -192,7 +192,7 @@ fn files_of_the_node() {
         let _ = bootstrap::written(&root);
         let _ = bootstrap::kubelet_node_name(&root);
         let _ = kubeconfig::cluster(&root);
-        let _ = preflight::host::look(&root, preflight::host::ECR_PROVIDER);
+        let _ = preflight::host::look(&root, preflight::host::ECR_PROVIDER, &|_| ());
         let _ = (pci::gpus(&root), module::read(&root), library::version(&root));
         let _ = (clock::boot_id(&root), clock::uptime(&root));
         let _ = (Journal::load(&root, "boot"), file::read(&root));

@@ -99,7 +99,7 @@ pub struct FaultArgs {
     pub place: Place,
     /// POOL/INDEX as in `lab status`, or `all`; `list` shows what is broken
     pub target: String,
-    /// The fault, or `clear` to lift all of the target's
+    /// The fault; `clear` lifts all of the target's, `clear:FAULT` one of them
     pub fault: Option<String>,
 }
 

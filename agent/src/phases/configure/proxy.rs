@@ -1,8 +1,9 @@
 //! Which proxy a service of the node uses for a URL: what the NodeConfig puts into its environment,
 //! by the rules of Go's `httpproxy`, since nodeadm, kubelet and containerd are Go programs.
 
-use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::{env, fmt};
 
 use serde_json::Value;
 use url::Url;
@@ -28,26 +29,60 @@ impl fmt::Debug for Proxies {
     }
 }
 
-impl Proxies {
-    /// What `service` gets: its own environment before the default one.
+/// The proxies on the way to AWS, for a client that is there before the node's configuration is
+/// read: at first those of this process, later those that the configuration gives everybody.
+#[derive(Clone, Debug, Default)]
+pub struct WayToAws(Arc<RwLock<Proxies>>);
+
+impl WayToAws {
+    /// The way that this process's own environment says.
     #[must_use]
-    pub fn of_service(merged: &Value, service: &str) -> Self {
+    pub fn from_env() -> Self {
+        Self(Arc::new(RwLock::new(Proxies::of(|name| env::var(name).ok()))))
+    }
+
+    /// Goes by what the configuration says, when it says something.
+    pub fn learn(&self, merged: &Value) {
+        let said = Proxies::of_service(merged, "default");
+        if said != Proxies::default() {
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = said;
+        }
+    }
+
+    /// The proxy through which `url` is reached; none when directly.
+    #[must_use]
+    pub fn to(&self, url: &str) -> Option<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).to(url)
+    }
+}
+
+impl Proxies {
+    /// What an environment says, whose variables `given` reads in either case.
+    fn of(given: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| {
-            let environment = lint::at(merged, "spec.instance.environment")?;
-            let given = |service: &str, name: &str| {
-                environment.get(service)?.get(name)?.as_str().map(str::to_owned)
-            };
-            let lower = name.to_lowercase();
-            [service, "default"]
-                .into_iter()
-                .find_map(|service| given(service, name).or_else(|| given(service, &lower)))
-                .filter(|value| !value.is_empty())
+            let value = given(name).or_else(|| given(&name.to_lowercase()));
+            value.filter(|value| !value.is_empty())
         };
         Self {
             https: variable("HTTPS_PROXY"),
             http: variable("HTTP_PROXY"),
             except: variable("NO_PROXY").unwrap_or_default(),
         }
+    }
+
+    /// What `service` gets: its own environment before the default one.
+    #[must_use]
+    pub fn of_service(merged: &Value, service: &str) -> Self {
+        let environment = lint::at(merged, "spec.instance.environment");
+        let given = |service: &str, name: &str| {
+            environment?.get(service)?.get(name)?.as_str().map(str::to_owned)
+        };
+        let in_either_case = |service: &str, name: &str| {
+            given(service, name).or_else(|| given(service, &name.to_lowercase()))
+        };
+        Self::of(|name| {
+            [service, "default"].into_iter().find_map(|service| in_either_case(service, name))
+        })
     }
 
     /// The proxy through which `target` is reached; none when directly.
@@ -152,6 +187,19 @@ mod tests {
         ] {
             assert_eq!(except(entries).to(target).is_some(), through, "`{entries}`: {target}");
         }
+    }
+
+    #[test]
+    fn the_way_to_aws_is_learnt_from_the_configuration() {
+        let way = WayToAws::default();
+        assert_eq!(way.to("https://ssm.us-east-1.amazonaws.com"), None);
+        way.learn(&json!({"spec": {"instance": {"environment": {
+            "default": {"HTTPS_PROXY": "proxy:3128"}, "kubelet": {"HTTPS_PROXY": "other:1"},
+        }}}}));
+        let learnt = way.to("https://ssm.us-east-1.amazonaws.com");
+        assert_eq!(learnt.as_deref(), Some("http://proxy:3128"));
+        way.learn(&Value::Null);
+        assert_eq!(way.to("https://ssm.us-east-1.amazonaws.com"), learnt);
     }
 
     #[test]

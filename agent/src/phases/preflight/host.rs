@@ -1,10 +1,14 @@
 //! The host itself: is the image one that nodeadm can work with, and is there room to write?
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use contract::{Finding, Reason};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use super::finding;
 use crate::host::program::{self, Program};
-use crate::host::{Root, files, space};
+use crate::host::{Deadline, Root, files, space};
 
 /// What the image must have.
 const NODEADM: &str = "/usr/bin/nodeadm";
@@ -78,9 +82,46 @@ impl Image {
     }
 }
 
-/// Looks at the disk; `ecr_provider` is where nodeadm looks for the image credential provider.
+/// Looks at the disk from a thread of its own: a file system that hangs must not hold the agent, which
+/// says so. What hangs is not looked at again before the thread is back.
+#[derive(Debug, Default)]
+pub struct Looker {
+    thread: tokio::sync::Mutex<Option<JoinHandle<Host>>>,
+    at: Arc<Mutex<&'static str>>,
+}
+
+impl Looker {
+    /// Looks as [`look`] does.
+    ///
+    /// # Errors
+    /// Names the place that has not answered by the deadline.
+    pub async fn look(
+        &self,
+        root: &Root,
+        ecr_provider: String,
+        deadline: Deadline,
+    ) -> Result<Host, &'static str> {
+        let mut thread = self.thread.lock().await;
+        let looking = thread.get_or_insert_with(|| {
+            let (root, at) = (root.clone(), Arc::clone(&self.at));
+            let note = move |path| *at.lock().unwrap_or_else(PoisonError::into_inner) = path;
+            tokio::task::spawn_blocking(move || look(&root, &ecr_provider, &note))
+        });
+        let ended = timeout_at(deadline.instant(), looking).await;
+        let ended = ended.map_err(|_| *self.at.lock().unwrap_or_else(PoisonError::into_inner))?;
+        *thread = None;
+        match ended {
+            Ok(host) => Ok(host),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Looks at the disk; `ecr_provider` is where nodeadm looks for the image credential provider, and
+/// `note` is told each place before it is asked.
 #[must_use]
-pub fn look(root: &Root, ecr_provider: &str) -> Host {
+pub fn look(root: &Root, ecr_provider: &str, note: &dyn Fn(&'static str)) -> Host {
+    note("/");
     let image = OS_RELEASE.iter().find_map(|path| files::read_text(&root.path(path)).ok());
     let version = files::read_text(&root.path(KUBELET_VERSION)).ok();
     Host {
@@ -90,7 +131,11 @@ pub fn look(root: &Root, ecr_provider: &str) -> Host {
         ecr_provider: program::look(&root.path(ecr_provider)),
         containerd: program::search(root, "containerd"),
         runc: program::search(root, "runc"),
-        full: WRITTEN.into_iter().filter_map(|path| full(root, path)).collect(),
+        full: WRITTEN
+            .into_iter()
+            .inspect(|path| note(path))
+            .filter_map(|path| full(root, path))
+            .collect(),
         kubelet_version: version.map(|text| text.trim().to_owned()).filter(|v| !v.is_empty()),
     }
 }
@@ -248,7 +293,7 @@ pub(super) mod tests {
     fn looks_below_its_root() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
-        let seen = look(&root, ECR_PROVIDER);
+        let seen = look(&root, ECR_PROVIDER, &|_| ());
         assert_eq!((&seen.image, &seen.nodeadm), (&None, &Program::Missing));
         for (path, text) in [
             ("/usr/lib/os-release", "ID=amzn\nVERSION_ID=\"2023\"\n"),
@@ -261,7 +306,7 @@ pub(super) mod tests {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let seen = look(&root, ECR_PROVIDER);
+        let seen = look(&root, ECR_PROVIDER, &|_| ());
         assert!(seen.image.unwrap().is_al2023());
         assert_eq!((seen.nodeadm, seen.runc), (Program::Usable, Program::Usable));
         assert_eq!(seen.containerd, Program::Missing);

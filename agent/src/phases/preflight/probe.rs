@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 
 use super::Facts;
 use super::api::{self, ApiServer, Published};
-use super::host::{self, ECR_PROVIDER};
+use super::host::{ECR_PROVIDER, Looker};
 use super::reach::{self, Unreached};
 use super::services::Services;
 use crate::aws::credentials::CredentialsError;
@@ -25,6 +25,9 @@ const SERVICE: Duration = Duration::from_secs(3);
 
 /// How much longer than what is hard the soft questions are waited for: they hold nobody up.
 const SOFT_EXTRA: Duration = Duration::from_millis(1500);
+
+/// How long the disk may take to answer.
+const DISK: Duration = Duration::from_secs(5);
 
 /// How long EKS may take to say where the cluster is, and how long its answer stands.
 const ASK: Duration = Duration::from_secs(3);
@@ -51,6 +54,8 @@ pub struct Surroundings<'a> {
     pub kube: &'a kube::Client,
     /// EKS, which may know the cluster better than the NodeConfig.
     pub eks: &'a Directory,
+    /// Who looks at its disk.
+    pub host: &'a Looker,
     /// The merged NodeConfig.
     pub merged: &'a Value,
     /// Whether nodeadm will ask EC2 for the node's name, unless it has its answer already.
@@ -106,11 +111,12 @@ pub async fn gather(at: Surroundings<'_>, deadline: Deadline) -> Facts {
         )
     };
     let (sts, ecr) = (soft("STS", "sts"), soft("ECR", "api.ecr"));
-    let (way, ec2) = tokio::join!(way(at, deadline), ec2(at, deadline));
+    let looked = at.host.look(at.root, ecr_provider(at.merged), deadline.at_most(DISK));
+    let (way, ec2, host) = tokio::join!(way(at, deadline), ec2(at, deadline), looked);
     let extra = Deadline::within(SOFT_EXTRA);
     let Way { credentials, api, server_version, stale } = way;
     Facts {
-        host: host::look(at.root, &ecr_provider(at.merged)),
+        host,
         credentials,
         api,
         server_version,
@@ -234,6 +240,7 @@ mod tests {
             endpoints: &endpoints,
             kube: &kube,
             eks: &Directory::new(Eks(eks)),
+            host: &Looker::default(),
             merged: &Value::Null,
             asks_ec2: true,
         };

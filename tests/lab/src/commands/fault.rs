@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::FaultArgs;
 use crate::faults::{Fault, FaultError, Target};
 use crate::output;
-use crate::supervisor::FaultRequest;
+use crate::supervisor::{FaultRequest, LIFT};
 
 pub(super) async fn run(arguments: &FaultArgs) -> anyhow::Result<ExitCode> {
     let request = match request(arguments) {
@@ -40,7 +40,8 @@ fn request(arguments: &FaultArgs) -> Result<Option<FaultRequest>, FaultError> {
             let place: Target = target.parse()?;
             let fault = fault.unwrap_or_default();
             if fault != "clear" {
-                let parsed: Fault = fault.parse()?;
+                let one = fault.strip_prefix(LIFT);
+                let parsed: Fault = one.unwrap_or(fault).parse()?;
                 if place == Target::All && !parsed.fits_all() {
                     return Err(FaultError::NeedsNode(fault.to_owned()));
                 }

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use contract::join_report::JoinOutcome;
+use contract::Phase;
+use contract::join_report::{JoinOutcome, PhaseReport, PhaseState};
 use nix::sys::signal::Signal;
 
-use super::case::{Case, Step};
+use super::case::{Case, Cue, Step};
 use super::judge::{Heard, Judgement, Line, judge};
 use super::observe::Node;
 use super::stage::Stage;
@@ -37,16 +38,7 @@ pub async fn play(stage: &Stage, case: &Case) -> Line {
         Err(error) => return Line { why: Some(format!("{error:#}")), ..line },
     };
     let node = Node { stage, case, instance };
-    let heals = async {
-        match case.heals_after {
-            Some(seconds) => {
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
-                stage.fault(case, "clear").await.err()
-            }
-            None => None,
-        }
-    };
-    let ((heard, judgement), unhealed) = tokio::join!(listen(&node), heals);
+    let ((heard, judgement), unhealed) = tokio::join!(listen(&node), meanwhile(&node));
     line.seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     line.named = heard.named();
     line.channels = case.reason.map(|cause| heard.channels(cause)).unwrap_or_default();
@@ -54,12 +46,45 @@ pub async fn play(stage: &Stage, case: &Case) -> Line {
         Judgement::Passed => after(&node).await.err(),
         Judgement::NotYet(why) | Judgement::Wrong(why) => Some(why),
     };
-    line.why = line.why.or(unhealed.map(|error| format!("{error:#}")));
+    line.why = line.why.or(unhealed.err().map(|error| format!("{error:#}")));
     line.passed = line.why.is_none();
     if let Err(error) = stage.terminate(&node.instance).await {
         line.why.get_or_insert(format!("the instance could not be ended: {error:#}"));
     }
     line
+}
+
+/// What the entry has happen before its verdict.
+async fn meanwhile(node: &Node<'_>) -> anyhow::Result<()> {
+    let Node { stage, case, .. } = node;
+    if let Some(seconds) = case.heals_after {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        stage.fault(case, "clear").await?;
+    }
+    for cue in &case.meanwhile {
+        match cue {
+            Cue::Passed(phase) => passed(node, *phase).await?,
+            Cue::Fault(fault) => stage.fault(case, fault).await?,
+            Cue::Lift(fault) => stage.lift(case, fault).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the node's own report says that a phase is over.
+async fn passed(node: &Node<'_>, phase: Phase) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(node.case.within);
+    loop {
+        let phases = node.near().report.map(|report| report.phases).unwrap_or_default();
+        let is_over = |entry: &PhaseReport| {
+            entry.phase == phase && matches!(entry.state, PhaseState::Passed | PhaseState::Degraded)
+        };
+        if phases.iter().any(is_over) {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the phase {phase} was not passed in time");
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Listens until the case has passed, cannot pass any more, or has had its time.

@@ -55,6 +55,15 @@ pub struct Case {
     /// The image brings the agent's configuration, the user data does not.
     #[serde(default)]
     pub agent_on_disk: bool,
+    /// The image has the NodeConfig in `/etc/eks/nodeadm.d`, besides what the user data has.
+    #[serde(default)]
+    pub node_on_disk: bool,
+    /// The policy of its pool, as `control` would have left it in Parameter Store.
+    #[serde(default)]
+    pub policy: Option<Value>,
+    /// The subnet that it is launched into.
+    #[serde(default)]
+    pub subnet: Subnet,
     /// The instance's role; by default the pool's.
     #[serde(default)]
     pub role: RoleWish,
@@ -70,6 +79,9 @@ pub struct Case {
     /// The faults are lifted so many seconds after the launch.
     #[serde(default)]
     pub heals_after: Option<u64>,
+    /// What happens on the way to the verdict, one after the other.
+    #[serde(default)]
+    pub meanwhile: Vec<Cue>,
     /// What happens after the verdict.
     #[serde(default)]
     pub then: Vec<Step>,
@@ -174,7 +186,7 @@ pub enum Shape {
     AliasBomb,
     /// A NodeConfig that is not YAML.
     BrokenYaml,
-    /// A second NodeConfig that names another cluster.
+    /// Before its NodeConfig another one, which names another cluster.
     Contradicting,
     /// No NodeConfig part.
     WithoutNodeConfig,
@@ -201,6 +213,49 @@ pub enum Nodes {
     Any,
     /// A machine with systemd.
     Machine,
+}
+
+/// What a node's subnet must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subnet {
+    /// The pool's.
+    #[default]
+    Roomy,
+    /// One of its own, in which next to no address is free.
+    Full,
+}
+
+/// What happens while a node joins.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Cue {
+    /// `passed cni`: wait until the node's report says that the phase is over.
+    Passed(Phase),
+    /// `fault access-entry-removed`: one more fault.
+    Fault(String),
+    /// `lift unit-hangs=cloud-final`: this fault goes, the others stay.
+    Lift(String),
+}
+
+impl TryFrom<String> for Cue {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let fault = |word: &str| -> Result<String, String> {
+            let fault: Fault = word.parse().map_err(|error| format!("{error}"))?;
+            Ok(fault.to_string())
+        };
+        match text.split_once(' ') {
+            Some(("passed", label)) => {
+                let phase = Phase::ALL.into_iter().find(|phase| phase.label() == label);
+                phase.map(Self::Passed).ok_or_else(|| format!("there is no phase `{label}`"))
+            }
+            Some(("fault", word)) => fault(word).map(Self::Fault),
+            Some(("lift", word)) => fault(word).map(Self::Lift),
+            _ => Err(format!("`{text}` is no cue: passed PHASE, fault FAULT or lift FAULT")),
+        }
+    }
 }
 
 /// What happens to a node after its verdict.

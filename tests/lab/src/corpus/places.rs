@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::kubernetes::standin::BEHIND_PROXY;
+
 /// The places, which are there for as long as this lives.
 #[derive(Debug)]
 pub struct Places {
@@ -24,12 +26,33 @@ pub struct Places {
     _full: (TcpListener, Vec<TcpStream>),
 }
 
+/// What only the proxy finds, by names that do not resolve.
+#[derive(Clone, Debug, Default)]
+pub struct Behind {
+    /// The API server, `host:port`: [`BEHIND_PROXY`].
+    pub api: String,
+    /// AWS, `host:port`: every other name below `behind-proxy.invalid`.
+    pub aws: String,
+}
+
+impl Behind {
+    /// Where a place that the proxy is asked for is.
+    fn address<'a>(&'a self, place: &'a str) -> &'a str {
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        match host.strip_suffix(".behind-proxy.invalid") {
+            Some(_) if host == BEHIND_PROXY => &self.api,
+            Some(_) => &self.aws,
+            None => place,
+        }
+    }
+}
+
 impl Places {
-    /// Opens them, on loopback.
+    /// Opens them, on loopback; the proxy knows the way to `behind`.
     ///
     /// # Errors
     /// When a port cannot be had.
-    pub async fn open() -> io::Result<Self> {
+    pub async fn open(behind: Behind) -> io::Result<Self> {
         let mut tasks = JoinSet::new();
         let silent = TcpListener::bind("127.0.0.1:0").await?;
         let proxy = TcpListener::bind("127.0.0.1:0").await?;
@@ -45,7 +68,7 @@ impl Places {
             tunnels: Arc::clone(&tunnels),
             _tasks: {
                 tasks.spawn(say_nothing(silent));
-                tasks.spawn(forward(proxy, tunnels));
+                tasks.spawn(forward(proxy, Arc::new(behind), tunnels));
                 tasks
             },
             _full: full,
@@ -61,6 +84,7 @@ impl Places {
             ("{{refused}}", self.refused.to_string()),
             ("{{dropped}}", self.dropped.to_string()),
             ("{{proxy}}", self.proxy.to_string()),
+            ("{{apiBehindProxy}}", BEHIND_PROXY.to_owned()),
             ("{{otherCa}}", self.other_ca.clone()),
         ]
         .iter()
@@ -98,32 +122,55 @@ async fn say_nothing(listener: TcpListener) {
     }
 }
 
-/// An HTTP proxy that knows CONNECT alone.
-async fn forward(listener: TcpListener, tunnels: Arc<Mutex<u64>>) {
+/// An HTTP proxy: CONNECT, and requests for whole URLs.
+async fn forward(listener: TcpListener, behind: Arc<Behind>, tunnels: Arc<Mutex<u64>>) {
     let mut open = JoinSet::new();
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             *tunnels.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            open.spawn(async move { tunnel(stream).await.ok() });
+            let behind = Arc::clone(&behind);
+            open.spawn(async move { relay(stream, &behind).await.ok() });
         }
         while open.try_join_next().is_some() {}
     }
 }
 
-async fn tunnel(mut client: TcpStream) -> io::Result<()> {
+/// Carries one connection to what its first request names, and says nothing of its own after that.
+async fn relay(mut client: TcpStream, behind: &Behind) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
         head.push(client.read_u8().await?);
     }
-    let head = String::from_utf8_lossy(&head);
-    let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
-    let Some(target) = target else {
-        return client.write_all(b"HTTP/1.1 405 Method Not Allowed\r\n\r\n").await;
+    let text = String::from_utf8_lossy(&head);
+    let mut words = text.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let url = url::Url::parse(target).ok().filter(|url| url.scheme() == "http");
+    let place = match (method, &url) {
+        ("CONNECT", _) => target.to_owned(),
+        (_, Some(url)) => {
+            let port = url.port_or_known_default().unwrap_or_default();
+            format!("{}:{port}", url.host_str().unwrap_or_default())
+        }
+        (_, None) => return client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
     };
-    let mut server = TcpStream::connect(target).await?;
-    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+    let Ok(mut server) = TcpStream::connect(behind.address(&place)).await else {
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
+    };
+    match &url {
+        None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,
+        // A server takes the path alone. The connection is the client's for this server: what comes
+        // after the first request is for it, too, and is closed so that it cannot come.
+        Some(url) => {
+            let path = &url[url::Position::BeforePath..];
+            let request = text.replacen(target, path, 1).replacen("\r\n", CLOSE, 1);
+            server.write_all(request.as_bytes()).await?;
+        }
+    }
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
+
+/// After the first line of a request: the server is to end the connection when it has answered.
+const CLOSE: &str = "\r\nConnection: close\r\n";
 
 /// Base64 of the PEM of an authority that has signed nothing here.
 fn other_ca() -> io::Result<String> {
@@ -144,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_place_fails_in_its_own_way() {
-        let places = Places::open().await.unwrap();
+        let places = Places::open(Behind::default()).await.unwrap();
         let at = |name: &str| places.fill(&format!("{{{{{name}}}}}"));
         let connect = async |name: &str| {
             let patience = Duration::from_millis(500);
@@ -163,5 +210,17 @@ mod tests {
         let mut answer = [0; 12];
         through.read_exact(&mut answer).await.unwrap();
         assert_eq!((&answer, places.tunnels()), (b"HTTP/1.1 200", 1));
+    }
+
+    #[test]
+    fn only_the_proxy_knows_what_is_behind_it() {
+        let behind = Behind { api: "127.0.0.1:1".into(), aws: "127.0.0.1:2".into() };
+        for (place, address) in [
+            ("api.behind-proxy.invalid:443", "127.0.0.1:1"),
+            ("ec2.behind-proxy.invalid:80", "127.0.0.1:2"),
+            ("127.0.0.1:3", "127.0.0.1:3"),
+        ] {
+            assert_eq!(behind.address(place), address);
+        }
     }
 }

@@ -9,13 +9,21 @@ use super::act::play;
 use super::case::{Case, Nodes};
 use super::judge::Line;
 use super::stage::Stage;
+use crate::faults::Fault;
 use crate::gear::NodesGear;
 
 /// Why a case is not played here.
 #[must_use]
 pub fn skipped(case: &Case, nodes: NodesGear) -> Option<&'static str> {
-    (case.nodes == Nodes::Machine && nodes != NodesGear::Machine)
-        .then_some("it needs machine nodes: --nodes machine")
+    if case.nodes == Nodes::Machine && nodes != NodesGear::Machine {
+        return Some("it needs machine nodes: --nodes machine");
+    }
+    // A word that is no fault is found when the corpus is read.
+    let faults = case.injections().unwrap_or_default();
+    faults.iter().find_map(|fault| match fault {
+        Fault::Local(local) => local.lacks(),
+        _ => None,
+    })
 }
 
 /// Plays the cases, at most `jobs` at a time; each line is handed to `heard` as it comes.

@@ -9,19 +9,27 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::case::Case;
-use super::places::Places;
+use super::case::{Case, Subnet};
+use super::places::{Behind, Places};
 use super::roles::Roles;
 use super::user_data::{Base, Rendered};
 use crate::aws::{Emulator, EmulatorError, Instance, xml_text};
 use crate::directory::LabDirectory;
 use crate::kubernetes::Operator;
-use crate::supervisor::{FaultRequest, Record, ask};
+use crate::supervisor::{FaultRequest, LIFT, Record, ask};
 use crate::user_data::from_base64;
 
 /// The fleet's name, and its pool that cases are launched beside.
 const CLUSTER: &str = "corpus";
 const POOL: &str = "gpu";
+
+/// Where an image that brings the NodeConfig has it.
+const NODE_ON_DISK: &str = "/etc/eks/nodeadm.d/10-image.yaml";
+
+/// The range of a subnet that is to be full, and how many interfaces of others fill it: of its
+/// sixteen addresses AWS keeps five for itself.
+const SMALLEST: &str = "10.60.255.240/28";
+const OTHERS: usize = 6;
 
 /// How long EC2 may take to learn of an instance profile.
 const LEARN: Duration = Duration::from_secs(30);
@@ -73,10 +81,12 @@ impl Stage {
         let neighbour = instances.into_iter().find(|i| i.state == "running");
         let described = emulator.eks("GET", &format!("/clusters/{CLUSTER}"), None).await?;
         let cluster = Operator::of(&record, CLUSTER, &described["cluster"])?;
+        let endpoint = described["cluster"]["endpoint"].as_str().unwrap_or_default();
+        let behind = Behind { api: host_and_port(endpoint), aws: host_and_port(&record.endpoint) };
         Ok(Self {
             base: Base::of(&from_base64(&user_data)?)?,
             roles: Roles::new(emulator.clone(), CLUSTER.to_owned()),
-            places: Places::open().await.context("could not open the places")?,
+            places: Places::open(behind).await.context("could not open the places")?,
             neighbour: neighbour.context("the fleet has no system node")?,
             directory,
             record,
@@ -95,9 +105,17 @@ impl Stage {
             let write = format!("write={}:{agent}", contract::names::AGENT_CONFIG_PATH);
             self.fault(case, &write).await?;
         }
+        if let Some(node) = &rendered.node_on_disk {
+            self.fault(case, &format!("write={NODE_ON_DISK}:{node}")).await?;
+        }
         for fault in &case.faults {
             self.fault(case, &self.places.fill(fault)).await?;
         }
+        self.put_policy(case).await?;
+        let subnet = match case.subnet {
+            Subnet::Roomy => self.neighbour.subnet_id.clone(),
+            Subnet::Full => self.full_subnet().await.context("could not fill a subnet")?,
+        };
         let profile = self.roles.profile(&case.role).await?;
         let user_data = rendered.user_data.as_deref().map(base64);
         let tags = [
@@ -110,7 +128,7 @@ impl Stage {
             ("InstanceType".into(), case.instance_type.clone()),
             ("MinCount".into(), "1".into()),
             ("MaxCount".into(), "1".into()),
-            ("SubnetId".into(), self.neighbour.subnet_id.clone()),
+            ("SubnetId".into(), subnet),
             ("TagSpecification.1.ResourceType".into(), "instance".into()),
         ];
         let groups = self.neighbour.security_groups.iter().enumerate();
@@ -126,6 +144,30 @@ impl Stage {
             parameters.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let launched = self.run(&parameters).await.context("could not launch")?;
         xml_text(&launched, "instanceId").context("RunInstances says no instance")
+    }
+
+    /// The policy of the case's pool, where it has one.
+    async fn put_policy(&self, case: &Case) -> anyhow::Result<()> {
+        let Some(policy) = &case.policy else { return Ok(()) };
+        let put = json!({"Name": contract::names::policy_parameter(CLUSTER, &case.case),
+            "Value": policy.to_string(), "Type": "String", "Overwrite": true});
+        self.emulator.ssm("PutParameter", &put).await.context("could not put the policy")?;
+        Ok(())
+    }
+
+    /// A subnet of the smallest size, of whose addresses interfaces of other things take all but
+    /// a few.
+    async fn full_subnet(&self) -> anyhow::Result<String> {
+        let vpc = self.neighbour.vpc_id.as_str();
+        let zone = self.neighbour.zone.as_str();
+        let asked = [("VpcId", vpc), ("AvailabilityZone", zone), ("CidrBlock", SMALLEST)];
+        let made = self.emulator.query("ec2", "CreateSubnet", &asked).await?;
+        let subnet = xml_text(&made, "subnetId").context("CreateSubnet says no subnet")?;
+        for _ in 0..OTHERS {
+            let asked = [("SubnetId", subnet.as_str())];
+            self.emulator.query("ec2", "CreateNetworkInterface", &asked).await?;
+        }
+        Ok(subnet)
     }
 
     /// RunInstances, again as long as EC2 does not know the profile yet.
@@ -162,6 +204,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Lifts one fault of a case's node.
+    ///
+    /// # Errors
+    /// When the lab refuses.
+    pub async fn lift(&self, case: &Case, fault: &str) -> anyhow::Result<()> {
+        self.fault(case, &format!("{LIFT}{fault}")).await
+    }
+
     /// Ends a case's instance.
     ///
     /// # Errors
@@ -189,6 +239,11 @@ impl Stage {
     pub async fn node(&self, name: &str) -> Option<Value> {
         self.cluster.get(&format!("/api/v1/nodes/{name}")).await
     }
+}
+
+/// `host:port` of a URL that names its port.
+fn host_and_port(url: &str) -> String {
+    url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/').to_owned()
 }
 
 fn base64(data: &[u8]) -> String {

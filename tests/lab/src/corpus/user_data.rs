@@ -71,6 +71,8 @@ pub struct Rendered {
     pub user_data: Option<Vec<u8>>,
     /// The agent's configuration, where the image brings it.
     pub agent_on_disk: Option<String>,
+    /// The NodeConfig, where the image brings it.
+    pub node_on_disk: Option<String>,
 }
 
 /// Renders a case's user data; `fill` replaces `{{…}}` in what the entry says.
@@ -92,7 +94,8 @@ pub fn render(base: &Base, case: &Case, fill: &dyn Fn(&str) -> String) -> Render
     let node = yaml(&patched(&base.node, case.node.as_ref()));
     let in_user_data = (!case.agent_on_disk).then_some(agent.as_str());
     let user_data = shaped(case.user_data, in_user_data, &node);
-    Rendered { user_data, agent_on_disk: case.agent_on_disk.then_some(agent) }
+    let agent_on_disk = case.agent_on_disk.then_some(agent);
+    Rendered { user_data, agent_on_disk, node_on_disk: case.node_on_disk.then_some(node) }
 }
 
 /// A hard reason's phase gives up early: a fault that the agent waits for ends as a verdict soon.
@@ -147,7 +150,7 @@ fn shaped(shape: Shape, agent: Option<&str>, node: &str) -> Option<Vec<u8>> {
         Shape::BrokenYaml => whole(&["apiVersion: [node.eks.aws\n  kind: {\n"]).into_bytes(),
         Shape::Contradicting => {
             let other = node.replace("name: ", "name: other-");
-            whole(&[node, &other]).into_bytes()
+            whole(&[&other, node]).into_bytes()
         }
         Shape::WithoutNodeConfig => whole(&[]).into_bytes(),
     })

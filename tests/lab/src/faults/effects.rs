@@ -29,6 +29,8 @@ pub enum Undo {
         /// The rule.
         rule: String,
     },
+    /// Call the add-on's pods available again.
+    CniAddonWell,
     /// Put the add-on back.
     CniAddon {
         /// The cluster.
@@ -84,6 +86,9 @@ impl World {
                 self.disagree(*seconds, instance).await.map(Some)
             }
             (Fault::CniAddonRemoved, Some(instance)) => self.remove_addon(instance).await.map(Some),
+            (Fault::CniAddonIll, _) => {
+                self.set_addon_pods(0).await.map(|()| Some(Undo::CniAddonWell))
+            }
             (Fault::CredentialsDenied, Some(instance)) => {
                 // It is EC2 that assumes the role for the instance.
                 let rule = Rule {
@@ -134,6 +139,7 @@ impl World {
                     .await
                     .map_err(|e| failed("remove the fault rule", &e))
             }
+            Undo::CniAddonWell => self.set_addon_pods(1).await,
             Undo::CniAddon { cluster } => {
                 let (path, body) = (addons(&cluster), json!({"addonName": VPC_CNI}));
                 let answer = self.emulator.eks("POST", &path, Some(&body)).await;
@@ -166,6 +172,12 @@ impl World {
         let rule = rule.map_err(|e| failed("add a fault rule", &e))?;
         self.plane.set_clock(&instance.instance_id, Some(seconds));
         Ok(Undo::Clock { instance: instance.instance_id.clone(), rule })
+    }
+
+    /// How many pods of the CNI's add-on EKS is to see: without any the add-on is DEGRADED.
+    async fn set_addon_pods(&self, count: u32) -> Result<(), FaultError> {
+        let told = self.emulator.report_workload(VPC_CNI, count).await;
+        told.map_err(|e| failed("change what EKS sees of the add-on", &e))
     }
 
     async fn remove_addon(&self, instance: &Instance) -> Result<Undo, FaultError> {

@@ -9,14 +9,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
+use super::{disk, slow};
 use crate::directory::{ignore_missing, write_atomically};
 use crate::systemctl_double::state::{Exit, Store};
 use crate::systemctl_double::units;
 
 /// What is put after the name of a file that a fault has replaced.
-const KEPT: &str = ".kept-by-fault";
+pub(super) const KEPT: &str = ".kept-by-fault";
 
 /// A fault of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +28,10 @@ pub enum Local {
     Full(PathBuf),
     /// The file says something else.
     Write(PathBuf, String),
+    /// The directory is a file system of its own that never answers. Needs root.
+    Hung(PathBuf),
+    /// Every program of the node's starts so many milliseconds later.
+    ProgramsSlow(u64),
     /// A program does not do its work.
     Program(Program, Trouble),
     /// A unit does not start.
@@ -84,6 +87,8 @@ impl Local {
                 let (file, text) = value.split_once(':')?;
                 Self::Write(path(file)?, text.to_owned())
             }
+            ("hung", Some(file)) => Self::Hung(path(file)?),
+            ("programs-slow", Some(milliseconds)) => Self::ProgramsSlow(milliseconds.parse().ok()?),
             ("nodeadm-fails", Some(value)) => Self::Program(phase(value)?, Trouble::Fails),
             ("nodeadm-hangs", Some(value)) => Self::Program(phase(value)?, Trouble::Hangs),
             ("kubelet-fails", None) => Self::Program(Program::Kubelet, Trouble::Fails),
@@ -111,12 +116,8 @@ impl Local {
                 keep(&path)?;
                 write(&path, &content, 0o644)
             }
-            Self::Full(path) => {
-                let path = at(root, path);
-                fs::create_dir_all(&path)?;
-                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-                Ok(mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some("size=64k,nr_inodes=8"))?)
-            }
+            Self::Full(path) => disk::fill(&at(root, path)),
+            Self::Hung(path) => disk::hang(&at(root, path)),
             Self::Write(path, text) => {
                 let path = at(root, path);
                 keep(&path)?;
@@ -124,6 +125,7 @@ impl Local {
                 let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
                 write(&path, text.as_bytes(), mode)
             }
+            Self::ProgramsSlow(milliseconds) => slow::lay(root, *milliseconds),
             Self::Program(program, trouble) => {
                 let path = root.join(program.path());
                 keep(&path)?;
@@ -161,7 +163,8 @@ impl Local {
             Self::Missing(path) | Self::NotExecutable(path) | Self::Write(path, _) => {
                 put_back(&at(root, path))
             }
-            Self::Full(path) => Ok(umount2(&at(root, path), MntFlags::MNT_DETACH)?),
+            Self::Full(path) | Self::Hung(path) => disk::unmount(&at(root, path)),
+            Self::ProgramsSlow(_) => slow::lift(root),
             Self::Program(program, _) => put_back(&root.join(program.path())),
             Self::Endpoint(service, _) => {
                 let (path, text) = environment(root)?;
@@ -182,6 +185,20 @@ impl Local {
                     };
                 })
             }
+        }
+    }
+
+    /// Why it cannot be laid here, if it cannot.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&'static str> {
+        match self {
+            Self::Full(_) | Self::Hung(_) if !nix::unistd::geteuid().is_root() => {
+                Some("it mounts a file system, which needs root")
+            }
+            Self::Hung(_) if !Path::new(disk::FUSE).exists() => {
+                Some("this machine has no /dev/fuse")
+            }
+            _ => None,
         }
     }
 
@@ -237,21 +254,21 @@ fn at(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn kept(path: &Path) -> PathBuf {
+pub(super) fn kept(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(KEPT);
     name.into()
 }
 
 /// Keeps what is there, once, and leaves nothing in its place.
-fn keep(path: &Path) -> io::Result<()> {
+pub(super) fn keep(path: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() && kept(path).symlink_metadata().is_err() {
         return fs::rename(path, kept(path));
     }
     Ok(())
 }
 
-fn put_back(path: &Path) -> io::Result<()> {
+pub(super) fn put_back(path: &Path) -> io::Result<()> {
     if kept(path).symlink_metadata().is_ok() {
         ignore_missing(fs::remove_file(path))?;
         fs::rename(kept(path), path)
@@ -260,7 +277,7 @@ fn put_back(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     write_atomically(path, content, mode).map_err(io::Error::other)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
@@ -272,6 +289,8 @@ impl fmt::Display for Local {
             Self::Full(path) => write!(f, "full={}", path.display()),
             Self::NotExecutable(path) => write!(f, "not-executable={}", path.display()),
             Self::Write(path, text) => write!(f, "write={}:{text}", path.display()),
+            Self::Hung(path) => write!(f, "hung={}", path.display()),
+            Self::ProgramsSlow(milliseconds) => write!(f, "programs-slow={milliseconds}"),
             Self::Program(Program::NodeadmConfig, trouble) => {
                 write!(f, "nodeadm-{}=config", trouble.label())
             }
@@ -318,6 +337,19 @@ mod tests {
             assert!(fs::write(&file, vec![0; 100_000]).is_err(), "there was room");
             full.lift(root.path()).unwrap();
             fs::write(&file, vec![0; 100_000]).unwrap();
+        }
+        if nix::unistd::geteuid().is_root() && Path::new(disk::FUSE).exists() {
+            let hung = fault("hung=/var/lib/containerd");
+            let path = root.path().join("var/lib/containerd");
+            hung.lay(root.path()).unwrap();
+            let waits = std::thread::spawn({
+                let path = path.clone();
+                move || fs::read_dir(path).map(drop)
+            });
+            // Whoever came before it was lifted gets an error, or has come after it.
+            hung.lift(root.path()).unwrap();
+            let _ = waits.join().unwrap();
+            fs::read_dir(path).unwrap();
         }
         for text in ["missing=/etc/plain", "not-executable=/etc/plain", "write=/etc/plain:b"] {
             fault(text).lay(root.path()).unwrap();

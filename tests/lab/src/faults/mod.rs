@@ -2,12 +2,15 @@
 //! and Kubernetes answer. The agent is never told.
 //!
 //! [`hardware`] and [`local`] change a node's own files, programs and units; [`effects`] changes the
-//! world around the nodes; [`network`] names the paths between the two.
+//! world around the nodes; [`network`] names the paths between the two. `disk` and `slow` are what
+//! `local` does to file systems and programs.
 
+mod disk;
 pub mod effects;
 pub mod hardware;
 pub mod local;
 pub mod network;
+mod slow;
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +55,8 @@ pub enum Fault {
     ClockBehind(i64),
     /// The cluster has no CNI: the add-on and its DaemonSet are gone.
     CniAddonRemoved,
+    /// EKS calls the add-on of the cluster's CNI DEGRADED.
+    CniAddonIll,
     /// AWS refuses the node one operation.
     AwsDenied {
         /// `ec2`.
@@ -120,6 +125,14 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     ("kubelet-fails", "kubelet exits at once with an error, again and again"),
     ("kubelet-hangs", "kubelet runs and never registers"),
     (
+        "programs-slow=MS",
+        "nodeadm, kubelet, systemctl and NVIDIA's tools start so much later, as from a cold and slow disk",
+    ),
+    (
+        "hung=FILE",
+        "a directory is a file system that never answers: hung=/var/lib/containerd (needs root)",
+    ),
+    (
         "unit-fails=UNIT",
         "a service of the node fails whenever it is started: unit-fails=containerd",
     ),
@@ -142,16 +155,16 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "the metadata service says this below meta-data: spot/instance-action, events/maintenance/scheduled, autoscaling/target-lifecycle-state …",
     ),
     (
-        "imds-announces=PATH:TEXT",
-        "the metadata service says this below meta-data: spot/instance-action, events/maintenance/scheduled, autoscaling/target-lifecycle-state …",
-    ),
-    (
         "credentials-denied",
         "STS refuses EC2 the node's role: the metadata service has no credentials",
     ),
     (
         "clock-behind=S",
         "the node's clock is S seconds behind everybody else's (negative: ahead): their dates and refusals say so",
+    ),
+    (
+        "cni-addon-ill",
+        "EKS calls the cluster's vpc-cni add-on DEGRADED, as by another node's aws-node",
     ),
     ("cni-addon-removed", "the cluster's vpc-cni add-on is deleted, and its DaemonSet with it"),
     (
@@ -238,6 +251,7 @@ impl fmt::Display for Fault {
             Self::CredentialsDenied => f.write_str("credentials-denied"),
             Self::ClockBehind(seconds) => write!(f, "clock-behind={seconds}"),
             Self::CniAddonRemoved => f.write_str("cni-addon-removed"),
+            Self::CniAddonIll => f.write_str("cni-addon-ill"),
             Self::AwsDenied { service, operation } => write!(f, "aws-denied={service}:{operation}"),
             Self::Network(fault) => fault.fmt(f),
         }
@@ -261,6 +275,7 @@ impl FromStr for Fault {
             ("api-unreachable", None) => Some(Self::ApiUnreachable),
             ("credentials-denied", None) => Some(Self::CredentialsDenied),
             ("cni-addon-removed", None) => Some(Self::CniAddonRemoved),
+            ("cni-addon-ill", None) => Some(Self::CniAddonIll),
             ("clock-behind", Some(seconds)) => {
                 Some(Self::ClockBehind(seconds.parse().map_err(|_| unknown())?))
             }

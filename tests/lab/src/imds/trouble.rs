@@ -92,13 +92,24 @@ impl Trouble {
                 changed(answer, field, Some(value)).await
             }
             Self::Announces(at, text)
-                if path.strip_prefix("/latest/meta-data/") == Some(at)
+                if path.strip_prefix("/latest/meta-data/").is_some_and(|path| is_at(path, at))
                     && answer.status() != StatusCode::UNAUTHORIZED =>
             {
                 super::plain(text.clone())
             }
             _ => answer,
         }
+    }
+}
+
+/// Whether a path is the one that is meant; `{mac}` in it stands for the interface's address.
+fn is_at(path: &str, meant: &str) -> bool {
+    match meant.split_once("{mac}") {
+        Some((head, tail)) => {
+            let mac = path.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+            mac.is_some_and(|mac| !mac.contains('/'))
+        }
+        None => path == meant,
     }
 }
 

@@ -91,6 +91,7 @@ fn files(instance: &Instance) -> Vec<File> {
         program("usr/bin/containerd", double_of("containerd")),
         program("usr/bin/aws", double_of("aws")),
         program("usr/sbin/runc", double_of("runc")),
+        program("usr/bin/setup-local-disks", DISKS_DOUBLE.to_owned()),
     ];
     for path in [
         "opt/cni/bin/loopback",
@@ -125,6 +126,10 @@ const CNI_DOUBLE: &str = "#!/bin/sh\n# A double of the lab.\n\
     if [ \"$CNI_COMMAND\" = VERSION ]; then\n\
     echo '{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"0.4.0\",\"1.0.0\",\"1.1.0\"]}'\n\
     else\necho '{\"code\":100,\"msg\":\"a double of the lab: only VERSION\"}'\nexit 1\nfi\n";
+
+/// Says what it would have done: a process node has no disks of its own.
+const DISKS_DOUBLE: &str =
+    "#!/bin/sh\n# A double of the lab.\necho \"setup-local-disks $*: no disks here\"\n";
 
 fn double_of(name: &str) -> String {
     format!(

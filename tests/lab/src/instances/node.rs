@@ -361,6 +361,35 @@ impl Node {
         outcome
     }
 
+    /// Lifts one of the node's faults.
+    ///
+    /// # Errors
+    /// When something cannot be put back.
+    pub async fn lift_fault(
+        &self,
+        around: &Surroundings,
+        fault: &Fault,
+    ) -> Result<(), crate::faults::FaultError> {
+        let (left, undo) = {
+            let mut live = self.live();
+            live.faults.retain(|known| known != fault);
+            let (undo, kept) =
+                std::mem::take(&mut live.undo).into_iter().partition(|(of, _)| of == fault);
+            live.undo = kept;
+            let undo: Vec<(Fault, Undo)> = undo;
+            (live.faults.clone(), undo)
+        };
+        self.shape_network(around, &left)?;
+        self.set_hardware(&left)?;
+        if let Fault::Local(local) = fault {
+            local.lift(&self.root).map_err(|error| self.unchanged(&error))?;
+        }
+        for (_, undo) in undo {
+            around.world.take_back(undo).await?;
+        }
+        Ok(())
+    }
+
     /// Makes hardware and metadata service what these faults make of them.
     fn set_hardware(&self, faults: &[Fault]) -> Result<(), crate::faults::FaultError> {
         let troubles = faults.iter().filter_map(|fault| match fault {
@@ -391,7 +420,7 @@ impl Node {
             live.ended = true;
             for fault in std::mem::take(&mut live.faults) {
                 // What is mounted would stay when the node's files go.
-                if let Fault::Local(local @ Local::Full(_)) = fault {
+                if let Fault::Local(local @ (Local::Full(_) | Local::Hung(_))) = fault {
                     let _ = local.lift(&self.root);
                 }
             }

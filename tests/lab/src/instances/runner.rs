@@ -296,6 +296,18 @@ impl Runner {
         Ok(format!("{target}: no faults"))
     }
 
+    /// Lifts one fault of one node.
+    ///
+    /// # Errors
+    /// When there is no such node, or something cannot be put back.
+    pub async fn lift(&self, target: &Target, fault: &Fault) -> Result<String, FaultError> {
+        let Some(node) = self.find(target) else {
+            return Err(FaultError::NeedsNode(fault.to_string()));
+        };
+        node.lift_fault(&self.around, fault).await?;
+        Ok(format!("{target}: {fault} is lifted"))
+    }
+
     fn find(&self, target: &Target) -> Option<Arc<Node>> {
         let Target::Node { pool, index } = target else { return None };
         let known = self.known();

@@ -182,6 +182,11 @@ impl NodeConfigSpec {
         }
     }
 
+    /// The variables that the configuration gives a service; `default` is for all of them.
+    pub(super) fn environment_of(&self, service: &str) -> BTreeMap<String, String> {
+        self.instance.environment.get(service).cloned().flatten().unwrap_or_default()
+    }
+
     pub(super) fn gate(&self, name: &str) -> bool {
         self.feature_gates.get(name).copied().unwrap_or(false)
     }

@@ -1,6 +1,7 @@
 //! What nodeadm adds from the instance itself: IMDS, and EC2 for the private DNS name.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,6 +10,23 @@ use crate::aws::{Credentials, Request, sign, xml_text};
 
 /// nodeadm's own client tries for a minute; so does this.
 const ATTEMPTS: u32 = 60;
+
+/// How long nodeadm waits for EC2 to say the name, and between two questions.
+const EC2_PATIENCE: Duration = Duration::from_secs(600);
+const EC2_PAUSE: Duration = Duration::from_secs(15);
+
+/// A client that takes the proxies of an environment, as Go's does.
+fn proxied(environment: &BTreeMap<String, String>) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder().no_proxy();
+    let except = environment.get("NO_PROXY").and_then(|list| reqwest::NoProxy::from_string(list));
+    if let Some(proxy) = environment.get("HTTP_PROXY") {
+        builder = builder.proxy(reqwest::Proxy::http(proxy)?.no_proxy(except.clone()));
+    }
+    if let Some(proxy) = environment.get("HTTPS_PROXY") {
+        builder = builder.proxy(reqwest::Proxy::https(proxy)?.no_proxy(except));
+    }
+    builder.build()
+}
 
 /// Why the instance does not say who it is.
 #[derive(Debug, Error)]
@@ -23,6 +41,8 @@ pub(super) enum ImdsError {
     Status { path: String, status: u16 },
     #[error("operation error EC2: DescribeInstances: {0}")]
     Ec2(String),
+    #[error("operation error EC2: DescribeInstances: api error {0}")]
+    Refused(String),
 }
 
 /// What the run and config phases need to know of the instance.
@@ -36,7 +56,18 @@ pub(super) struct InstanceDetails {
     pub(super) region: String,
     pub(super) mac: String,
     pub(super) private_dns_name: String,
-    pub(super) local_ipv4: String,
+    pub(super) node_ip: String,
+}
+
+/// What the configuration makes nodeadm ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// The name that EC2 gives the instance: unless nodes are named by instance id.
+    pub(super) private_dns_name: bool,
+    /// The node's address is one of IPv6, as the cluster's service range is.
+    pub(super) ipv6: bool,
+    /// The proxy variables of nodeadm's own process.
+    pub(super) proxies: &'a BTreeMap<String, String>,
 }
 
 /// A client of IMDSv2.
@@ -83,28 +114,55 @@ impl Imds {
         self.get("user-data").await
     }
 
-    /// Who the instance is; `ask_ec2` as nodeadm does unless nodes are named by instance id.
-    pub(super) async fn details(&self, ask_ec2: bool) -> Result<InstanceDetails, ImdsError> {
+    /// Who the instance is, as far as the configuration makes nodeadm ask.
+    pub(super) async fn details(&self, wanted: Wanted<'_>) -> Result<InstanceDetails, ImdsError> {
         let document = self.get("dynamic/instance-identity/document").await?;
         let identity: Identity = serde_json::from_slice(&document).map_err(|_| {
             ImdsError::Status { path: "dynamic/instance-identity/document".into(), status: 200 }
         })?;
         let mut details = InstanceDetails {
             mac: self.text("meta-data/mac").await?,
-            local_ipv4: self.text("meta-data/local-ipv4").await?,
+            node_ip: String::new(),
             id: identity.instance_id,
             instance_type: identity.instance_type,
             availability_zone: identity.availability_zone,
             region: identity.region,
             private_dns_name: String::new(),
         };
-        if ask_ec2 {
-            details.private_dns_name = self.private_dns_name(&details).await?;
+        details.node_ip = if wanted.ipv6 {
+            let path = format!("meta-data/network/interfaces/macs/{}/ipv6s", details.mac);
+            self.text(&path).await?.lines().next().unwrap_or_default().to_owned()
+        } else {
+            self.text("meta-data/local-ipv4").await?
+        };
+        if wanted.private_dns_name {
+            details.private_dns_name = self.wait_for_name(&details, wanted.proxies).await?;
         }
         Ok(details)
     }
 
-    async fn private_dns_name(&self, details: &InstanceDetails) -> Result<String, ImdsError> {
+    /// An answer of EC2's that is an error is waited over, as nodeadm does; no answer is fatal.
+    async fn wait_for_name(
+        &self,
+        details: &InstanceDetails,
+        proxies: &BTreeMap<String, String>,
+    ) -> Result<String, ImdsError> {
+        let deadline = Instant::now() + EC2_PATIENCE;
+        loop {
+            match self.private_dns_name(details, proxies).await {
+                Err(ImdsError::Refused(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(EC2_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn private_dns_name(
+        &self,
+        details: &InstanceDetails,
+        proxies: &BTreeMap<String, String>,
+    ) -> Result<String, ImdsError> {
         let role = self.text("meta-data/iam/security-credentials/").await?;
         let path = format!("meta-data/iam/security-credentials/{}", role.trim());
         let role: RoleCredentials = serde_json::from_slice(&self.get(&path).await?)
@@ -130,7 +188,8 @@ impl Imds {
             region: &details.region,
         };
         let signed = sign(request, &credentials).map_err(|e| ImdsError::Ec2(e.to_string()))?;
-        let mut builder = self.http.post(&url).header(kind[0].0, kind[0].1).body(body.clone());
+        let http = proxied(proxies).map_err(|e| ImdsError::Ec2(e.to_string()))?;
+        let mut builder = http.post(&url).header(kind[0].0, kind[0].1).body(body.clone());
         for (name, value) in signed {
             builder = builder.header(name, value);
         }
@@ -140,7 +199,7 @@ impl Imds {
         let xml = answer.text().await.map_err(ec2)?;
         if !status.is_success() {
             let code = xml_text(&xml, "Code").unwrap_or_else(|| status.to_string());
-            return Err(ImdsError::Ec2(format!("api error {code}")));
+            return Err(ImdsError::Refused(code));
         }
         xml_text(&xml, "privateDnsName")
             .filter(|name| !name.is_empty())

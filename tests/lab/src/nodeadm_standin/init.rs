@@ -11,13 +11,16 @@ use thiserror::Error;
 use tokio::process::Command;
 
 use super::config::{ConfigError, NodeConfigSpec};
-use super::enrich::{Imds, ImdsError, InstanceDetails};
+use super::enrich::{Imds, ImdsError, InstanceDetails, Wanted};
 use super::sources::{self, SourceError};
 use super::{containerd, kubelet, log};
 use crate::directory::{DirectoryError, write_atomically};
 
 /// How often a daemon's state is looked at, as nodeadm does.
 const POLL: Duration = Duration::from_millis(250);
+
+/// Where PID 1 finds the variables of every service.
+pub(crate) const ENVIRONMENT_OF_ALL: &str = "etc/systemd/system.conf.d/environment.conf";
 
 /// Why a node was not initialised.
 #[derive(Debug, Error)]
@@ -32,6 +35,8 @@ pub(super) enum InitError {
     Write(#[from] DirectoryError),
     #[error("{0}")]
     CredentialProvider(String),
+    #[error("{0}")]
+    Disks(String),
     #[error("could not run systemctl")]
     Systemctl(#[from] std::io::Error),
 }
@@ -68,7 +73,12 @@ impl Init {
             Some(cached) => cached.status.clone(),
             None => {
                 log::info("Enriching configuration..", &[]);
-                imds.details(!spec.gate("InstanceIdNodeName")).await?
+                let wanted = Wanted {
+                    private_dns_name: !spec.gate("InstanceIdNodeName"),
+                    ipv6: spec.cluster.cidr.contains(':'),
+                    proxies: &spec.environment_of("default"),
+                };
+                imds.details(wanted).await?
             }
         };
         log::info("Validating configuration..", &[]);
@@ -79,7 +89,7 @@ impl Init {
             self.config_phase(&spec, &details)?;
         }
         if self.run {
-            self.run_phase().await?;
+            self.run_phase(&spec).await?;
         }
         log::info("done!", &[]);
         Ok(())
@@ -107,6 +117,7 @@ impl Init {
         spec: &NodeConfigSpec,
         details: &InstanceDetails,
     ) -> Result<(), InitError> {
+        self.configure_environment(spec)?;
         log::info("Configuring daemons...", &[]);
         if self.daemons.contains(&"containerd") {
             log::info("Configuring daemon...", &[("name", "containerd".into())]);
@@ -123,6 +134,30 @@ impl Init {
             let cached = Cached { spec: spec.clone(), status: details.clone() };
             let path = self.below(&cache.to_string_lossy());
             write_atomically(&path, &serde_json::to_vec(&cached).unwrap_or_default(), 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// What every service is to have in its environment, and what one alone: for PID 1 to read.
+    fn configure_environment(&self, spec: &NodeConfigSpec) -> Result<(), DirectoryError> {
+        for service in spec.instance.environment.keys() {
+            let variables = spec.environment_of(service);
+            let quoted = variables.iter().map(|(key, value)| format!("\"{key}={value}\""));
+            let (path, text) = match service.as_str() {
+                "default" => {
+                    let all = quoted.collect::<Vec<_>>().join(" ");
+                    (
+                        ENVIRONMENT_OF_ALL.to_owned(),
+                        format!("[Manager]\nDefaultEnvironment={all}\n"),
+                    )
+                }
+                service => {
+                    let lines = quoted.map(|pair| format!("Environment={pair}\n"));
+                    let text = format!("[Service]\n{}", lines.collect::<String>());
+                    (format!("etc/systemd/system/{service}.service.d/environment.conf"), text)
+                }
+            };
+            self.write(&path, text.as_bytes())?;
         }
         Ok(())
     }
@@ -144,8 +179,11 @@ impl Init {
         Ok(())
     }
 
-    async fn run_phase(&self) -> Result<(), InitError> {
+    async fn run_phase(&self, spec: &NodeConfigSpec) -> Result<(), InitError> {
+        log::info("Setting up system aspect..", &[("name", "marker".into())]);
         self.write("run/nodeadm/init", b"")?;
+        log::info("Setting up system aspect..", &[("name", "local-disk".into())]);
+        self.set_up_disks(spec).await?;
         if !self.root.join("run/cloud-init/result.json").exists() {
             log::warn("Do not manually call nodeadm from user data", "cloud-init has not finished");
         }
@@ -160,6 +198,30 @@ impl Init {
             log::info("Daemon is running", &[("name", (*daemon).into())]);
         }
         Ok(())
+    }
+
+    /// The image's own script does it, and its words are its own.
+    async fn set_up_disks(&self, spec: &NodeConfigSpec) -> Result<(), InitError> {
+        let storage = &spec.instance.local_storage;
+        if storage.strategy.is_empty() {
+            log::info("Not configuring local disks!", &[]);
+            return Ok(());
+        }
+        let mut arguments = vec![storage.strategy.to_lowercase()];
+        if !storage.mount_path.is_empty() {
+            arguments.extend(["--dir".to_owned(), storage.mount_path.clone()]);
+        }
+        let program = self.root.join("usr/bin/setup-local-disks");
+        let ended = Command::new(program).args(arguments).stdin(Stdio::null()).status().await;
+        match ended
+            .map_err(|error| InitError::Disks(format!("exec: \"setup-local-disks\": {error}")))?
+        {
+            status if status.success() => Ok(()),
+            status => Err(InitError::Disks(match status.code() {
+                Some(code) => format!("exit status {code}"),
+                None => status.to_string(),
+            })),
+        }
     }
 
     async fn systemctl(&self, arguments: &[&str]) -> std::io::Result<String> {

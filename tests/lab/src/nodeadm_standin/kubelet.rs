@@ -117,7 +117,7 @@ pub(super) fn environment(spec: &NodeConfigSpec, details: &InstanceDetails) -> S
         "--image-credential-provider-config=/etc/eks/image-credential-provider/config.json"
             .to_owned(),
         "--kubeconfig=/var/lib/kubelet/kubeconfig".to_owned(),
-        format!("--node-ip={}", details.local_ipv4),
+        format!("--node-ip={}", details.node_ip),
         "--runtime-cgroups=/runtime.slice/containerd.service".to_owned(),
     ];
     if !spec.kubelet.config.is_empty() {
@@ -169,7 +169,7 @@ mod tests {
             region: "us-east-1".into(),
             mac: "02:00".into(),
             private_dns_name: "ip-10-0-1-7.ec2.internal".into(),
-            local_ipv4: "10.0.1.7".into(),
+            node_ip: "10.0.1.7".into(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! in the same way, and leaves the same files and log lines as AWS's nodeadm.
 //!
 //! Its two phases are `init --skip run` (config) and `init --skip config` (run). What it leaves
-//! out of the original: local disks, SOCI, Outposts, IPv6.
+//! out of the original: SOCI, Outposts, the resolver.
 
 mod cli;
 mod config;
@@ -13,6 +13,8 @@ mod kubelet;
 mod log;
 mod merge;
 mod sources;
+
+pub(crate) use init::ENVIRONMENT_OF_ALL;
 
 use std::path::Path;
 use std::process::ExitCode;

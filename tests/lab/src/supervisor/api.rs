@@ -77,9 +77,12 @@ impl Machines {
 pub struct FaultRequest {
     /// `POOL/INDEX` or `all`.
     pub target: String,
-    /// A fault, or `clear`.
+    /// A fault; `clear` lifts all of the target's, `clear:FAULT` one of them.
     pub fault: String,
 }
+
+/// Before the one fault that is to be lifted.
+pub(crate) const LIFT: &str = "clear:";
 
 /// The API.
 #[derive(Debug)]
@@ -148,6 +151,9 @@ async fn change(runner: &Runner, request: &FaultRequest) -> Result<String, Fault
     let target: Target = request.target.parse()?;
     if request.fault == "clear" {
         return runner.clear(&target).await;
+    }
+    if let Some(fault) = request.fault.strip_prefix(LIFT) {
+        return runner.lift(&target, &fault.parse()?).await;
     }
     let fault: Fault = request.fault.parse()?;
     runner.break_it(target, fault).await

@@ -8,7 +8,7 @@ mod emulator;
 pub mod record;
 mod run;
 
-pub(crate) use api::ask;
 pub use api::{Api, FaultRequest, Status};
+pub(crate) use api::{LIFT, ask};
 pub use record::{Component, Options, Phase, Record};
 pub use run::{SupervisorError, run};

@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::cli::Answer;
 use super::state::{Active, Exit, Store, UnitState, parse_environment};
 use super::units::{self, Kind, Unit};
 use crate::directory::write_atomically;
+use crate::nodeadm_standin::ENVIRONMENT_OF_ALL;
 use crate::processes::{ProcessId, own_program};
 
 /// The double's own verb for it.
@@ -171,6 +172,7 @@ fn exit_of(status: ExitStatus) -> Exit {
 fn command(store: &Store, unit: Unit) -> io::Result<std::process::Command> {
     let root = store.root();
     let mut environment = store.environment();
+    environment.extend(configured_environment(root, unit));
     let mut command = match unit.kind {
         Kind::Nodeadm { skip } => {
             let mut command = std::process::Command::new(root.join("usr/bin/nodeadm"));
@@ -197,6 +199,17 @@ fn command(store: &Store, unit: Unit) -> io::Result<std::process::Command> {
         .stdout(log.try_clone()?)
         .stderr(log);
     Ok(command)
+}
+
+/// What nodeadm has left for PID 1 to give to every service, and to this one.
+fn configured_environment(root: &Path, unit: Unit) -> Vec<(String, String)> {
+    let drop_in = format!("etc/systemd/system/{}.d/environment.conf", unit.name);
+    let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let (all, own) = (text(ENVIRONMENT_OF_ALL), text(&drop_in));
+    let lines = all.lines().filter_map(|line| line.strip_prefix("DefaultEnvironment="));
+    let lines = lines.chain(own.lines().filter_map(|line| line.strip_prefix("Environment=")));
+    let pairs = lines.flat_map(|line| line.split('"').filter_map(|pair| pair.split_once('=')));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn open_log(store: &Store, unit: Unit) -> io::Result<File> {

@@ -55,15 +55,24 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(access: Access, imds: Imds) -> Result<Self, KubeletError> {
+    pub(super) fn new(
+        access: Access,
+        proxy: Option<&str>,
+        imds: Imds,
+    ) -> Result<Self, KubeletError> {
         let failed = |error: reqwest::Error| KubeletError::Client(ErrorChain(&error).to_string());
         let ca = reqwest::Certificate::from_pem(access.ca_pem.as_bytes()).map_err(failed)?;
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([ca])
-            .connect_timeout(CONNECT_WITHIN)
-            .build()
-            .map_err(failed)?;
+            .connect_timeout(CONNECT_WITHIN);
+        // Go goes to this machine's own addresses without a proxy.
+        if let Some(proxy) = proxy {
+            let except = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1");
+            let proxy = reqwest::Proxy::https(proxy).map_err(failed)?;
+            client = client.proxy(proxy.no_proxy(except));
+        }
+        let client = client.build().map_err(failed)?;
         Ok(Self { access, imds, client, token: Arc::default() })
     }
 

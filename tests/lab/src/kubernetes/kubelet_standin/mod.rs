@@ -36,6 +36,8 @@ pub struct KubeletOptions {
     pub imds: String,
     /// The arguments that nodeadm wrote, where they come by environment.
     pub arguments: Option<String>,
+    /// The proxy to the API server, where its environment names one (`HTTPS_PROXY`).
+    pub proxy: Option<String>,
 }
 
 /// Why kubelet does not run.
@@ -86,6 +88,7 @@ impl KubeletOptions {
                 .map_err(|_| KubeletError::Environment("ROLLCALL_NODE_ADDRESS"))?,
             imds: read("AWS_EC2_METADATA_SERVICE_ENDPOINT")?,
             arguments: std::env::var("NODEADM_KUBELET_ARGS").ok(),
+            proxy: std::env::var("HTTPS_PROXY").ok().filter(|proxy| !proxy.is_empty()),
         })
     }
 }

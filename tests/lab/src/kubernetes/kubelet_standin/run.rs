@@ -41,7 +41,7 @@ pub(in crate::kubernetes) async fn run(options: &KubeletOptions) -> Result<(), K
     let listener = tokio::net::TcpListener::bind(address).await;
     let health = serve_health(listener.map_err(failed("listen for health checks"))?);
     let imds = Imds::new(&options.imds).map_err(|error| KubeletError::Client(error.to_string()))?;
-    let api = Api::new(settings.access.clone(), imds.clone())?;
+    let api = Api::new(settings.access.clone(), options.proxy.as_deref(), imds.clone())?;
     let instance_type = imds.meta_data("instance-type").await.unwrap_or_default();
     let local_ip = imds.meta_data("local-ipv4").await.unwrap_or_default();
     let machine = Machine::read(&options.root, &instance_type);

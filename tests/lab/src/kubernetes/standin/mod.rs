@@ -112,6 +112,9 @@ impl std::fmt::Debug for Bound {
     }
 }
 
+/// Another name of the API server, which only a proxy knows: it does not resolve.
+pub(crate) const BEHIND_PROXY: &str = "api.behind-proxy.invalid";
+
 /// Takes a port and makes the cluster's authority.
 ///
 /// # Errors
@@ -124,7 +127,8 @@ pub async fn bind(config: StandinConfig) -> Result<Bound, StandinError> {
     let address = listener.local_addr().map_err(failed)?;
     let authority = Authority::new("kubernetes")?;
     let loopback = [Ipv4Addr::LOCALHOST.into()];
-    let acceptor = authority.server("kube-apiserver", &["localhost"], &loopback)?.acceptor()?;
+    let names = ["localhost", BEHIND_PROXY];
+    let acceptor = authority.server("kube-apiserver", &names, &loopback)?.acceptor()?;
     let ca_path = dir.join("ca.crt");
     write(&ca_path, authority.ca_pem.as_bytes())?;
     let endpoint = format!("https://localhost:{}", address.port());

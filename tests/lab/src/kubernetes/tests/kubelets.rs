@@ -51,6 +51,7 @@ async fn machine(served: &Served, address: &str, id: &'static str) -> Machine {
         address: address.parse().unwrap(),
         imds: imds("NODEA").await,
         arguments: None,
+        proxy: None,
     };
     Machine { root, options }
 }
