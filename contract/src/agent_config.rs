@@ -24,6 +24,12 @@ pub struct AgentConfig {
     /// The GPUs that the instance type has. None: from the agent's own table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<ExpectedGpus>,
+    /// MIG devices that each GPU must have; 0: MIG must be off. None: any division will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_devices: Option<u32>,
+    /// EFA devices that the node must have. None: as many as its PCI bus shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub efa_devices: Option<u32>,
     /// How the cluster offers GPUs to pods.
     #[serde(default)]
     pub gpu_offer: GpuOffer,
@@ -42,6 +48,9 @@ pub struct AgentConfig {
     /// Exceptions to `enforce`, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub enforce_reasons: BTreeMap<ReasonName, Enforce>,
+    /// Whether the agent repairs before it refuses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub repair: Repair,
     /// Bucket for the evidence of failed joins; none: it stays on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence_bucket: Option<String>,
@@ -207,6 +216,20 @@ pub enum Enforce {
     Observe,
 }
 
+/// Whether the agent repairs before it refuses: units are restarted, the driver is loaded anew, GPUs
+/// are reset, and at last the node reboots once, all before kubelet runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repair {
+    /// It does not.
+    Off,
+    /// It does not, and the report says what it would have done.
+    #[default]
+    Observe,
+    /// It does.
+    On,
+}
+
 /// What happens when the agent itself cannot run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -228,6 +251,9 @@ impl AgentConfig {
             pool: pool.into(),
             pool_size: 1,
             gpus: None,
+            mig_devices: None,
+            efa_devices: None,
+            repair: Repair::default(),
             gpu_offer: GpuOffer::default(),
             cni: CniKind::default(),
             install: None,

@@ -190,6 +190,17 @@ pub struct Gpu {
     /// What is wrong with it, as NVML says; none when it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the checks found on it, each behind its reason: `RowRemapPending: has a bad row …`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<String>,
+}
+
+impl Gpu {
+    /// Whether it answers and nothing was found on it.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.error.is_none() && self.found.is_empty()
+    }
 }
 
 impl JoinReport {
@@ -238,7 +249,7 @@ impl JoinReport {
             return true;
         }
         if let Some(gpus) = &mut self.gpus
-            && let Some(healthy) = gpus.items.iter().rposition(|gpu| gpu.error.is_none())
+            && let Some(healthy) = gpus.items.iter().rposition(Gpu::is_well)
         {
             gpus.items.remove(healthy);
             return true;
@@ -324,6 +335,7 @@ mod tests {
                     uuid: "GPU-5ee1".into(),
                     name: "NVIDIA H100 80GB HBM3".into(),
                     error: None,
+                    found: vec![],
                 }],
             }),
             outcome: JoinOutcome::Failed,

@@ -37,6 +37,9 @@ impl fmt::Display for Owner {
 pub enum Weight {
     /// It does: the node would not work.
     Hard,
+    /// It would, and is only observed until `enforceReasons` of the pool says `gate`: a new
+    /// detection, or one that the condition answers after the join.
+    Observed,
     /// It is reported, and the node is admitted.
     Soft,
 }
@@ -311,6 +314,12 @@ reasons! {
         node: "DCGMError",
         explains: [DriverUnitFailed, DriverNotLoaded, GpuCountShort, DriverLibraryMissing],
     }
+    DriverBranchMismatch { of(Drivers), Hard,
+        "The image has settled on a driver of another kind than these GPUs need: it was booted on another family of GPUs when it was made.",
+        "build the image on an instance without a GPU, so that the first boot chooses: ls -l /opt/nvidia/current; control's check-image finds such images",
+        node: "DCGMError",
+        explains: [DriverInitFailed, DriverUnitFailed, DriverNotLoaded, GpuCountShort],
+    }
     DriverTooOld { of(Drivers), Hard,
         "The NVIDIA driver is older than these GPUs: it does not know them.",
         "roll the pool to an EKS AL2023 NVIDIA image with a driver of the named branch or newer",
@@ -345,7 +354,7 @@ reasons! {
         "A GPU has fallen off the bus: NVML says that it is lost.",
         "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
         node: "NvidiaXID79Error",
-        explains: [GpuCountShort],
+        explains: [GpuCountShort, DriverHang],
     }
 
     GpuResetRequired { of(Drivers), Hard,
@@ -353,6 +362,77 @@ reasons! {
         "on the node, with nothing using it: nvidia-smi --gpu-reset -i <index>; or reboot: aws ec2 reboot-instances --instance-ids {instance}",
         node: "NvidiaXID95Error",
         explains: [GpuCountShort],
+    }
+    EccUncorrectable { of(Drivers), Observed,
+        "A GPU's memory has had errors since the driver was loaded that it could not correct.",
+        "on the node, with nothing using it: nvidia-smi --gpu-reset -i <index>; replace the instance when they come back: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaXID48Error",
+    }
+    RowRemapPending { of(Drivers), Hard,
+        "A GPU has set bad memory aside, and uses it still until it is reset.",
+        "on the node, with nothing using it: nvidia-smi --gpu-reset -i <index>; or reboot: aws ec2 reboot-instances --instance-ids {instance}",
+        node: "NvidiaXID63Error",
+        explains: [EccUncorrectable],
+    }
+    RowRemapFailed { of(Drivers), Hard,
+        "A GPU has bad memory and no spare rows left to put in its place.",
+        "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaXID64Error",
+        explains: [RowRemapPending, EccUncorrectable, RowRemapSparesLow],
+    }
+    RowRemapSparesLow { of(Drivers), Soft,
+        "A bank of a GPU's memory has next to no spare rows left.",
+        "nothing yet; plan to replace the instance: nvidia-smi -q -d ROW_REMAPPER shows the banks",
+    }
+    FatalXid { of(Drivers), Observed,
+        "The driver has logged an error since the boot after which a GPU cannot be trusted.",
+        "dmesg | grep 'NVRM: Xid'; the summary has the code and what NVIDIA advises for it",
+        node: "NvidiaXID95Error",
+    }
+    FabricManagerNotRunning { of(Drivers), Hard,
+        "The node's GPUs are joined by NVSwitches, and nvidia-fabricmanager does not run.",
+        "on the node: systemctl status nvidia-fabricmanager; journalctl -b -u nvidia-fabricmanager; its version has to be the driver's",
+        explains: [FabricNotReady, FabricUnhealthy, NvlinkDown],
+    }
+    FabricNotReady { of(Drivers), Hard,
+        "A GPU has not been taken into the NVSwitch fabric: programs that use several GPUs cannot start.",
+        "on the node: nvidia-smi -q | grep -A 5 Fabric; journalctl -b -u nvidia-fabricmanager; then restart nvidia-fabricmanager, or reboot",
+        node: "NvidiaFabricError",
+    }
+    FabricUnhealthy { of(Drivers), Observed,
+        "The NVSwitch fabric calls a GPU's place in it unhealthy.",
+        "on the node: nvidia-smi -q | grep -A 10 Fabric; replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaFabricError",
+    }
+    NvlinkDown { of(Drivers), Hard,
+        "NVLinks of a GPU are down: GPUs reach each other slowly, or not at all.",
+        "on the node: nvidia-smi nvlink -s; reboot, then replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaNVLinkError",
+    }
+    PcieLinkDegraded { of(Drivers), Soft,
+        "A GPU has fewer PCIe lanes than its like on this node: copies to and from it are slower.",
+        "on the node: nvidia-smi -q -d PCIE; reboot, then replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+    }
+    EccDisabled { of(Drivers), Soft,
+        "A GPU with HBM runs with its error correction off.",
+        "on the node, with nothing using it: nvidia-smi -i <index> -e 1, then reboot",
+    }
+    PersistenceModeOff { of(Drivers), Soft,
+        "A GPU is shut down whenever no program uses it: each start of a program waits for it, and it forgets its settings.",
+        "on the node: systemctl status nvidia-persistenced; or nvidia-smi -pm 1",
+    }
+    MigLayoutMismatch { of(Drivers), Soft,
+        "The GPUs are not divided (MIG) as the node's configuration says, or one that is to be divided has no parts.",
+        "on the node: nvidia-smi -L; then nvidia-smi mig -cgi <profiles> -C, or nvidia-smi -i <index> -mig 0",
+        explains: [GpuAllocatableShort, DevicePluginAbsent],
+    }
+    EfaCountShort { of(Drivers), Soft,
+        "Fewer EFA devices work than the node has, or should have: traffic between nodes is slower, or goes over TCP.",
+        "on the node: ls /sys/class/infiniband, dmesg | grep efa; compare with the launch template's network interfaces of type efa",
+    }
+    GdrTopologyUnsupported { of(Drivers), Soft,
+        "From driver branch 595 on, GPUs and EFA exchange data directly only within one root port or with an IOMMU group, and this node has neither.",
+        "roll the pool to an image with driver branch 580, or boot with an IOMMU: readlink /sys/bus/pci/devices/<efa>/iommu_group",
     }
 
     ContainerToolkitMissing { of(Drivers), Soft,
@@ -553,7 +633,13 @@ impl Reason {
     /// Whether it closes the gate.
     #[must_use]
     pub fn is_hard(self) -> bool {
-        self.entry().weight == Weight::Hard
+        self.entry().weight != Weight::Soft
+    }
+
+    /// Whether its gate stays open unless the pool asks for it to close.
+    #[must_use]
+    pub fn is_observed(self) -> bool {
+        self.entry().weight == Weight::Observed
     }
 
     /// The node condition's reason, which Karpenter and EKS node auto repair match.

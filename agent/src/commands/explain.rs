@@ -39,6 +39,7 @@ fn explanation(reason: Reason) -> String {
     let entry = reason.entry();
     let weight = match entry.weight {
         Weight::Hard => "it closes the gate",
+        Weight::Observed => "it is observed: the pool's enforceReasons can have it close the gate",
         Weight::Soft => "it is reported, and the node is admitted",
     };
     let mut text = format!(

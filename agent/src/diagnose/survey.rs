@@ -142,10 +142,8 @@ pub async fn look(node: &Node, deadline: Deadline) -> Survey {
     let written = bootstrap::written(root);
     let document = identify.facts.document.as_ref().ok();
     let way = Way::of(node, document, node_config.as_ref(), &written);
-    let expected = Expected {
-        instance_type: document.map(|d| d.instance_type.clone()).unwrap_or_default(),
-        gpus: config.gpus.clone(),
-    };
+    let instance_type = document.map(|d| d.instance_type.as_str()).unwrap_or_default();
+    let expected = Expected::of(instance_type, &config);
     let name = name(&identify.facts, node_config.as_ref(), &written);
     let soon = deadline.at_most(NETWORK);
     let (preflight, drivers, cni, object, slices, notices, units) = tokio::join!(

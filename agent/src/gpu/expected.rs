@@ -35,17 +35,26 @@ pub struct Expectation {
 /// The expectation for an instance: `configured` comes from the agent config.
 #[must_use]
 pub fn expectation(instance_type: &str, configured: Option<&ExpectedGpus>) -> Expectation {
+    let row = TABLE.lines().skip(1).find(|row| row.split(',').next() == Some(instance_type));
+    let row = row.map(parse);
     if let Some(gpus) = configured {
+        let count = match (gpus.count, &gpus.model) {
+            // EC2 counts a share of a GPU as none, and names it.
+            (0, Some(_)) => Count::AtLeastOne,
+            (count, _) => Count::Exactly(count),
+        };
+        // What it leaves out, the table may know.
+        let known = row.filter(|row| row.count == count);
+        let (model, memory) = known.map_or((None, None), |row| (row.model, row.memory_mib));
         return Expectation {
-            count: Count::Exactly(gpus.count),
-            model: gpus.model.clone(),
-            memory_mib: gpus.memory_mib,
+            count,
+            model: gpus.model.clone().or(model),
+            memory_mib: gpus.memory_mib.or(memory),
             source: "agent config",
         };
     }
-    let row = TABLE.lines().skip(1).find(|row| row.split(',').next() == Some(instance_type));
     if let Some(row) = row {
-        return parse(row);
+        return row;
     }
     let has_none = !instance_type.is_empty() && !is_gpu_family(instance_type);
     Expectation {
@@ -72,8 +81,9 @@ fn parse(row: &str) -> Expectation {
     }
 }
 
-/// The first driver branches that know a model, by EC2's name for it: NVIDIA's release notes. A
-/// model that is not in the table is known by every branch that EKS's images have had.
+/// The first data-center driver branches that know a model, by EC2's name for it, from the lists of
+/// supported GPUs in NVIDIA's release notes (docs.nvidia.com/datacenter/tesla). A model that is not
+/// in the table is known by every branch that EKS's images have had.
 const FIRST_BRANCHES: [(&str, u32); 9] = [
     ("RTX PRO 4500", 595),
     ("RTX PRO Server 6000", 570),
@@ -90,6 +100,47 @@ const FIRST_BRANCHES: [(&str, u32); 9] = [
 #[must_use]
 pub fn first_branch(model: &str) -> Option<u32> {
     FIRST_BRANCHES.iter().find(|(name, _)| *name == model).map(|(_, branch)| *branch)
+}
+
+/// Models that the open kernel module alone drives: NVIDIA requires it from Blackwell on.
+const OPEN_ONLY: [&str; 5] = ["B200", "B300", "GB200", "RTX PRO 4500", "RTX PRO Server 6000"];
+/// Models that it does not drive: they are older than the processor that it needs.
+const PROPRIETARY_ONLY: [&str; 1] = ["V100"];
+
+/// The kinds of NVIDIA's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With the open kernel module.
+    Open,
+    /// With the closed one.
+    Proprietary,
+    /// For a share of a GPU.
+    Grid,
+}
+
+impl Kind {
+    /// Its name in a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Proprietary => "proprietary",
+            Self::Grid => "GRID",
+        }
+    }
+}
+
+/// The kind of driver that the GPUs need; none when more than one will do.
+#[must_use]
+pub fn kind_needed(expectation: &Expectation) -> Option<Kind> {
+    let model = expectation.model.as_deref()?;
+    if expectation.count == Count::AtLeastOne {
+        Some(Kind::Grid)
+    } else if OPEN_ONLY.contains(&model) {
+        Some(Kind::Open)
+    } else {
+        PROPRIETARY_ONLY.contains(&model).then_some(Kind::Proprietary)
+    }
 }
 
 /// EC2 puts NVIDIA GPUs into the families g, gr and p; `g5.xlarge`, `gr6f.4xlarge`, `p6-b200.48xlarge`.
@@ -126,6 +177,15 @@ mod tests {
         let expected = expectation("p5.48xlarge", Some(&configured));
         assert_eq!((expected.count, expected.source), (Count::Exactly(4), "agent config"));
         assert_eq!(expected.model.as_deref(), Some("H100"));
+        let bare = ExpectedGpus { count: 8, model: None, memory_mib: None };
+        let completed = expectation("p5.48xlarge", Some(&bare));
+        assert_eq!(completed.model.as_deref(), Some("H100"), "the table completes it");
+        let other = ExpectedGpus { count: 3, ..bare };
+        assert_eq!(expectation("p5.48xlarge", Some(&other)).model, None);
+        let share = ExpectedGpus { count: 0, model: Some("L4".into()), memory_mib: Some(2_861) };
+        assert_eq!(expectation("g6f.large", Some(&share)).count, Count::AtLeastOne);
+        let none = ExpectedGpus { model: None, ..share };
+        assert_eq!(expectation("m7i.large", Some(&none)).count, Count::Exactly(0));
     }
 
     #[test]

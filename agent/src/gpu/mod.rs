@@ -4,9 +4,13 @@
 //! hang; [`probe`] runs a helper process that may be abandoned, because the driver's library holds
 //! process-wide locks and a stuck thread cannot be killed. Only that helper loads it ([`nvml`]).
 //! [`sample`] is what it says, as plain data; [`expected`] what it should say. [`kernel`] and [`cdi`]
-//! read what the image has built for the GPUs.
+//! read what the image has built for the GPUs, [`efa`] the adapters beside them. [`catalogue`] lists
+//! everything that is looked at, [`checks`] judges it.
 
+pub mod catalogue;
 pub mod cdi;
+pub mod checks;
+pub mod efa;
 pub mod expected;
 pub mod kernel;
 pub mod library;

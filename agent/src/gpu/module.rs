@@ -1,5 +1,6 @@
 //! The NVIDIA kernel module and its device nodes, from files: no call into the driver.
 
+use super::expected::Kind;
 use crate::host::{Root, files};
 
 /// What the kernel shows of the driver.
@@ -9,6 +10,10 @@ pub struct Module {
     pub version: Option<String>,
     /// Which file said so.
     pub source: &'static str,
+    /// Of which kind the loaded module is, open or proprietary.
+    pub kind: Option<Kind>,
+    /// The kind that the image's own units have chosen, on EKS's images since September 2026.
+    pub chosen: Option<Kind>,
     /// Numbers of the device nodes `/dev/nvidia<n>`, in order.
     pub device_nodes: Vec<u32>,
     /// PCI addresses of the GPUs that the module drives, in order.
@@ -17,14 +22,15 @@ pub struct Module {
 
 const VERSION: &str = "/proc/driver/nvidia/version";
 const MODULE_VERSION: &str = "/sys/module/nvidia/version";
+/// Where nvidia-driver-resolve writes down what it chose.
+const CHOSEN: &str = "/opt/nvidia/current/.driver-flavor";
 
 /// Reads what the kernel shows now.
 #[must_use]
 pub fn read(root: &Root) -> Module {
-    let (version, source) = match files::read_text(&root.path(VERSION)) {
-        Ok(text) => (parse_version(&text), VERSION),
-        Err(_) => (None, VERSION),
-    };
+    let text = files::read_text(&root.path(VERSION)).unwrap_or_default();
+    let (version, source) = (parse_version(&text), VERSION);
+    let chosen = files::read_text(&root.path(CHOSEN)).unwrap_or_default();
     let (version, source) = match version {
         Some(version) => (Some(version), source),
         None => {
@@ -34,6 +40,8 @@ pub fn read(root: &Root) -> Module {
         }
     };
     Module {
+        kind: version.is_some().then(|| kind_of(&text)).flatten(),
+        chosen: kind_of(&chosen.to_ascii_lowercase()),
         version,
         source,
         device_nodes: device_nodes(&files::names_in(&root.path("/dev"))),
@@ -47,6 +55,18 @@ fn parse_version(text: &str) -> Option<String> {
     let is_version =
         |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
     line.split_whitespace().find(is_version).map(str::to_owned)
+}
+
+/// From `Open Kernel Module` or `UNIX x86_64 Kernel Module`, or from a word like `lts-open`.
+fn kind_of(text: &str) -> Option<Kind> {
+    if text.contains("grid") {
+        Some(Kind::Grid)
+    } else if text.contains("Open Kernel Module") || text.contains("open") {
+        Some(Kind::Open)
+    } else {
+        let is_closed = text.contains("Kernel Module") || text.contains("proprietary");
+        is_closed.then_some(Kind::Proprietary)
+    }
 }
 
 fn device_nodes(names: &[String]) -> Vec<u32> {
@@ -72,6 +92,20 @@ mod tests {
         }
         assert_eq!(parse_version("GCC version: 14.2.1\n"), None);
         assert_eq!(parse_version(""), None);
+    }
+
+    #[test]
+    fn the_kind_is_told_by_the_module_and_by_the_image() {
+        for (text, kind) in [
+            ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05", Some(Kind::Proprietary)),
+            ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64", Some(Kind::Open)),
+            ("lts-proprietary\n", Some(Kind::Proprietary)),
+            ("pb-open\n", Some(Kind::Open)),
+            ("open-grid\n", Some(Kind::Grid)),
+            ("", None),
+        ] {
+            assert_eq!(kind_of(text), kind, "{text}");
+        }
     }
 
     #[test]

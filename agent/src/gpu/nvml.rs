@@ -12,7 +12,8 @@ use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
 use nvml_wrapper::{Device, Nvml};
 
 use super::sample::{
-    Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, Readings, RemappedRows,
+    Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, Nvlinks, Readings,
+    RemappedRows,
 };
 use super::{library, pci};
 use crate::host::Root;
@@ -23,6 +24,8 @@ const MEMORY_TEMPERATURE: u32 = 82;
 const NVLINK_KIB: (u32, u32) = (138, 139);
 /// Field `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
 const RECOVERY_ACTION: u32 = 230;
+/// The most NVLinks that a GPU has, `NVML_NVLINK_MAX_LINKS`.
+const NVLINKS_MAX: u32 = 18;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Loads and initialises the library of `root`.
@@ -168,6 +171,9 @@ fn identify(device: &Device<'_>, asked: &mut Asked, sample: &mut GpuSample) {
 
 fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
     let utilization = asked.take("nvmlDeviceGetUtilizationRates", device.utilization_rates());
+    let ecc_mode = asked.take("nvmlDeviceGetEccMode", device.is_ecc_enabled());
+    let ecc_mode = ecc_mode.map(|mode| mode.currently_enabled);
+    let mig = device.mig_mode().ok().map(|mode| mode.current == 1);
     Readings {
         sm_clock: asked.take("nvmlDeviceGetClockInfo", device.clock_info(Clock::SM)),
         memory_clock: asked.take("nvmlDeviceGetClockInfo", device.clock_info(Clock::Memory)),
@@ -195,11 +201,18 @@ fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
         }),
         nvlink_kib: nvlink(device),
         remapped_rows: remapped_rows(device),
-        ecc: ecc(device, asked),
+        // Filled in where the driver's library can tell.
+        remapper_banks: None,
+        retired_pages_pending: device.are_pages_pending_retired().ok(),
+        ecc_mode,
+        ecc: (ecc_mode == Some(true)).then(|| ecc(device)),
         clock_event_reasons: device.current_throttle_reasons().ok().map(|mask| mask.bits()),
         recovery_action: field(device, RECOVERY_ACTION),
         persistence: device.is_in_persistent_mode().ok(),
-        mig: device.mig_mode().ok().map(|mode| mode.current == 1),
+        mig,
+        mig_devices: if mig == Some(true) { mig_devices(device) } else { None },
+        gsp: device.gsp_firmware_mode().ok().map(|mode| mode.enabled),
+        nvlinks: nvlinks(device),
         fabric: fabric(device),
         activity: None,
     }
@@ -227,18 +240,33 @@ fn remapped_rows(device: &Device<'_>) -> Option<RemappedRows> {
     })
 }
 
-fn ecc(device: &Device<'_>, asked: &mut Asked) -> Option<Ecc> {
-    let mode = asked.take("nvmlDeviceGetEccMode", device.is_ecc_enabled())?;
-    if !mode.currently_enabled {
-        return None;
+/// Every link that there is; none on a GPU without.
+fn nvlinks(device: &Device<'_>) -> Option<Nvlinks> {
+    let mut links = Nvlinks::default();
+    for number in 0..NVLINKS_MAX {
+        match device.link_wrapper_for(number).is_active() {
+            Ok(true) => links.up += 1,
+            Ok(false) => links.down.push(number),
+            Err(_) => break,
+        }
     }
+    (links != Nvlinks::default()).then_some(links)
+}
+
+fn mig_devices(device: &Device<'_>) -> Option<u32> {
+    let most = device.mig_device_count().ok()?;
+    let there = (0..most).filter(|index| device.mig_device_by_index(*index).is_ok()).count();
+    u32::try_from(there).ok()
+}
+
+fn ecc(device: &Device<'_>) -> Ecc {
     let count = |kind, counter| device.total_ecc_errors(kind, counter).ok();
-    Some(Ecc {
+    Ecc {
         volatile_corrected: count(MemoryError::Corrected, EccCounter::Volatile),
         volatile_uncorrected: count(MemoryError::Uncorrected, EccCounter::Volatile),
         aggregate_corrected: count(MemoryError::Corrected, EccCounter::Aggregate),
         aggregate_uncorrected: count(MemoryError::Uncorrected, EccCounter::Aggregate),
-    })
+    }
 }
 
 fn fabric(device: &Device<'_>) -> Option<Fabric> {

@@ -1,4 +1,6 @@
-//! NVIDIA functions on the PCI bus, from sysfs: no driver is asked, so this never hangs.
+//! NVIDIA functions on the PCI bus, and EFA beside them, from sysfs: no driver is asked, so this never hangs.
+
+use std::path::PathBuf;
 
 use crate::host::{Root, files};
 
@@ -6,34 +8,128 @@ const DEVICES: &str = "/sys/bus/pci/devices";
 const NVIDIA: &str = "0x10de";
 /// VGA controller and 3D controller: the upper sixteen bits of a function's class.
 const DISPLAY_CLASSES: [&str; 2] = ["0x0300", "0x0302"];
+/// Other bridge: an NVSwitch.
+const BRIDGE_CLASS: &str = "0x0680";
+const AMAZON: &str = "0x1d0f";
+/// Device ids of EFA begin so.
+const EFA: &str = "0xefa";
+/// What the kernel says of a link that does not answer: all six bits of its width.
+const NO_WIDTH: u32 = 63;
 
 /// One GPU on the bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PciGpu {
     /// Address, `0000:53:00.0`.
     pub address: String,
     /// Device id, `0x2330`; empty when it cannot be read.
     pub device: String,
+    /// Lanes in use and at most, where the kernel says.
+    pub width: Option<(u32, u32)>,
+    /// Whether its config space reads as nothing but ones: it is gone, and the kernel has not noticed.
+    pub is_dead: bool,
+    /// The root port that it hangs on, where the tree shows one.
+    pub root_port: Option<String>,
+}
+
+/// One EFA adapter on the bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EfaFunction {
+    /// Address.
+    pub address: String,
+    /// Whether it is in an IOMMU group.
+    pub has_iommu_group: bool,
+    /// The root port that it hangs on, where the tree shows one.
+    pub root_port: Option<String>,
+}
+
+/// One function's files.
+struct Function {
+    address: String,
+    directory: PathBuf,
+}
+
+impl Function {
+    fn read(&self, name: &str) -> String {
+        let text = files::read_text(&self.directory.join(name));
+        text.map(|text| text.trim().to_ascii_lowercase()).unwrap_or_default()
+    }
+
+    fn is_of(&self, vendor: &str, classes: &[&str]) -> bool {
+        let class = self.read("class");
+        self.read("vendor") == vendor && classes.iter().any(|prefix| class.starts_with(prefix))
+    }
+
+    fn width(&self) -> Option<(u32, u32)> {
+        let lanes = |name| {
+            let lanes: u32 = self.read(name).parse().ok()?;
+            (1..NO_WIDTH).contains(&lanes).then_some(lanes)
+        };
+        Some((lanes("current_link_width")?, lanes("max_link_width")?))
+    }
+
+    /// A config space that cannot be read is unknown, and so not dead.
+    fn is_dead(&self) -> bool {
+        let head = files::read(&self.directory.join("config")).unwrap_or_default();
+        head.len() >= 4 && head[..4].iter().all(|byte| *byte == 0xff)
+    }
+
+    /// `/sys/devices/pci0000:50/0000:50:01.0/0000:53:00.0`: the second of the names.
+    fn root_port(&self) -> Option<String> {
+        let path = self.directory.canonicalize().ok()?;
+        let names: Vec<&str> = path.iter().filter_map(|name| name.to_str()).collect();
+        let root = names.iter().position(|name| name.starts_with("pci") && name.contains(':'))?;
+        names.get(root + 1).filter(|port| **port != self.address).map(|port| (*port).to_owned())
+    }
+}
+
+/// Every function on the bus, by address; `None` when the bus cannot be read.
+fn functions(root: &Root) -> Option<impl Iterator<Item = Function>> {
+    let devices = root.path(DEVICES);
+    if !devices.is_dir() {
+        return None;
+    }
+    let names = files::names_in(&devices);
+    Some(
+        names
+            .into_iter()
+            .map(move |address| Function { directory: devices.join(&address), address }),
+    )
 }
 
 /// The GPUs on the bus, by address; `None` when the bus cannot be read.
 #[must_use]
 pub fn gpus(root: &Root) -> Option<Vec<PciGpu>> {
-    let directory = root.path(DEVICES);
-    if !directory.is_dir() {
-        return None;
-    }
-    let read = |address: &str, name: &str| {
-        let path = directory.join(address).join(name);
-        files::read_text(&path).map(|text| text.trim().to_ascii_lowercase()).unwrap_or_default()
-    };
-    let found = files::names_in(&directory).into_iter().filter_map(|address| {
-        let class = read(&address, "class");
-        let is_gpu = read(&address, "vendor") == NVIDIA
-            && DISPLAY_CLASSES.iter().any(|display| class.starts_with(display));
-        is_gpu.then(|| PciGpu { device: read(&address, "device"), address })
+    let gpus = functions(root)?.filter(|function| function.is_of(NVIDIA, &DISPLAY_CLASSES));
+    let gpus = gpus.map(|function| PciGpu {
+        device: function.read("device"),
+        width: function.width(),
+        is_dead: function.is_dead(),
+        root_port: function.root_port(),
+        address: function.address,
     });
-    Some(found.collect())
+    Some(gpus.collect())
+}
+
+/// The NVSwitches on the bus.
+#[must_use]
+pub fn nvswitches(root: &Root) -> usize {
+    let functions = functions(root).into_iter().flatten();
+    functions.filter(|function| function.is_of(NVIDIA, &[BRIDGE_CLASS])).count()
+}
+
+/// The EFA adapters on the bus.
+#[must_use]
+pub fn efas(root: &Root) -> Vec<EfaFunction> {
+    let functions = functions(root).into_iter().flatten();
+    let efas = functions.filter(|function| {
+        function.read("vendor") == AMAZON && function.read("device").starts_with(EFA)
+    });
+    efas.map(|function| EfaFunction {
+        has_iommu_group: function.directory.join("iommu_group").exists(),
+        root_port: function.root_port(),
+        address: function.address,
+    })
+    .collect()
 }
 
 /// An address as sysfs writes it: four digits of domain, lower case. NVML writes eight.

@@ -156,6 +156,12 @@ pub struct Readings {
     pub nvlink_kib: Option<(u64, u64)>,
     /// Remapped rows.
     pub remapped_rows: Option<RemappedRows>,
+    /// How many spares the banks of memory have left.
+    pub remapper_banks: Option<RemapperBanks>,
+    /// Whether a page waits for a reset to be retired, before Ampere.
+    pub retired_pages_pending: Option<bool>,
+    /// Whether the memory's errors are corrected.
+    pub ecc_mode: Option<bool>,
     /// Errors of the memory; absent where it does not correct any.
     pub ecc: Option<Ecc>,
     /// Mask of what holds the clocks down.
@@ -166,6 +172,12 @@ pub struct Readings {
     pub persistence: Option<bool>,
     /// MIG mode.
     pub mig: Option<bool>,
+    /// MIG devices, where the mode is on.
+    pub mig_devices: Option<u32>,
+    /// Whether the GPU's own processor runs the driver's firmware.
+    pub gsp: Option<bool>,
+    /// NVLinks, where it has some.
+    pub nvlinks: Option<Nvlinks>,
     /// Place in the NVSwitch fabric.
     pub fabric: Option<Fabric>,
     /// Activity between this sample and the one before, on Hopper and later.
@@ -198,6 +210,32 @@ pub struct RemappedRows {
     pub pending: bool,
     /// A remapping failed.
     pub failed: bool,
+}
+
+/// Banks of memory by the spare rows that they have left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemapperBanks {
+    /// All of their own.
+    pub max: u32,
+    /// Most.
+    pub high: u32,
+    /// Some.
+    pub partial: u32,
+    /// Few.
+    pub low: u32,
+    /// None.
+    pub none: u32,
+}
+
+/// NVLinks of a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nvlinks {
+    /// How many are up.
+    pub up: usize,
+    /// The numbers of those that are down.
+    pub down: Vec<u32>,
 }
 
 /// Memory errors since the driver was loaded and in the board's life.

@@ -8,24 +8,41 @@
 mod facts;
 mod verdict;
 
-pub use facts::{DriverFacts, fingerprint, gather, gather_with};
+pub use facts::{DriverFacts, Services, fingerprint, gather, gather_with};
 pub use verdict::{report, verdict};
 
+use contract::AgentConfig;
 use contract::agent_config::ExpectedGpus;
 
 use crate::gpu::expected::{Count, Expectation, expectation};
 
 /// What the phase is told of the instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Instance type, as IMDS says.
     pub instance_type: String,
     /// The GPUs that the agent config names; none: from our own table.
     pub gpus: Option<ExpectedGpus>,
+    /// MIG devices that each GPU must have, 0 for none; none: any division will do.
+    pub mig_devices: Option<u32>,
+    /// EFA devices that the node must have; none: as many as its bus shows.
+    pub efa_devices: Option<u32>,
 }
 
 impl Expected {
-    fn expectation(&self) -> Expectation {
+    /// What the agent config says of this instance.
+    #[must_use]
+    pub fn of(instance_type: &str, config: &AgentConfig) -> Self {
+        Self {
+            instance_type: instance_type.to_owned(),
+            gpus: config.gpus.clone(),
+            mig_devices: config.mig_devices,
+            efa_devices: config.efa_devices,
+        }
+    }
+
+    /// Which GPUs there must be.
+    pub(crate) fn expectation(&self) -> Expectation {
         expectation(&self.instance_type, self.gpus.as_ref())
     }
 }

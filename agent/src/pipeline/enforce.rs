@@ -61,7 +61,9 @@ pub fn enforce(
 fn is_observed(finding: &Finding, config: &AgentConfig, policy: &PoolPolicy) -> bool {
     let reason = &finding.reason;
     let by_reason = policy.enforce_reasons.get(reason).or(config.enforce_reasons.get(reason));
+    let is_new = reason.known().is_some_and(Reason::is_observed);
     let whole = policy.enforce.unwrap_or(config.enforce);
+    let whole = if is_new { Enforce::Observe } else { whole };
     *by_reason.unwrap_or(&whole) == Enforce::Observe
 }
 
@@ -103,6 +105,8 @@ mod tests {
     fn a_gate_closes_unless_every_hard_finding_is_observed() {
         let gate = AgentConfig::new("prod", "h100");
         let observe = AgentConfig { enforce: Enforce::Observe, ..gate.clone() };
+        let mut asked = gate.clone();
+        asked.enforce_reasons.insert(Reason::EccUncorrectable.into(), Enforce::Gate);
         let mut one = gate.clone();
         one.enforce_reasons.insert(Reason::GpuCountShort.into(), Enforce::Observe);
         let mut but_one = observe.clone();
@@ -111,7 +115,11 @@ mod tests {
 
         let short = || fail(&[Reason::GpuCountShort]);
         let both = || fail(&[Reason::GpuCountShort, Reason::GpuLost]);
+        let new = || fail(&[Reason::EccUncorrectable]);
         for (config, verdict, open) in [
+            (&gate, new(), true),
+            (&gate, fail(&[Reason::EccUncorrectable, Reason::GpuLost]), false),
+            (&asked, new(), false),
             (&gate, short(), false),
             (&observe, short(), true),
             (&observe, both(), true),

@@ -158,10 +158,7 @@ struct Known {
 impl Known {
     /// What the drivers phase is told of the instance.
     fn expected(&self) -> drivers::Expected {
-        drivers::Expected {
-            instance_type: self.document.instance_type.clone(),
-            gpus: self.gate.config.gpus.clone(),
-        }
+        drivers::Expected::of(&self.document.instance_type, &self.gate.config)
     }
 }
 

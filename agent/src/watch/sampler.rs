@@ -17,7 +17,6 @@ use super::{LOOK, join_report};
 use crate::gpu::kernel::Kernels;
 use crate::gpu::library;
 use crate::gpu::module;
-use crate::gpu::pci;
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome, Round, Running};
 use crate::gpu::sample::Failure;
 use crate::host::Root;
@@ -211,17 +210,11 @@ impl Sampler {
         let report = join_report(&self.root);
         let expected = report.as_ref().map(expected_of);
         let facts = self.state.nvml.clone().map(|nvml| DriverFacts {
-            pci: pci::gpus(&self.root),
-            module: module::read(&self.root),
-            library_version: library::version(&self.root),
-            nvml,
-            units: Vec::new(),
-            unit_log: Vec::new(),
-            // Both are for the join, which looks before anything runs.
+            // For the join, which looks before anything runs.
             kernels: Kernels::default(),
-            stale_cdi: None,
             // Long enough that nothing is excused by a start that is still under way.
             up: Duration::MAX,
+            ..DriverFacts::look(&self.root, nvml)
         });
         let snapshot = &mut self.state.snapshot;
         if let Some(report) = report {
@@ -249,6 +242,7 @@ fn expected_of(report: &JoinReport) -> Expected {
     Expected {
         instance_type: report.instance.instance_type.clone(),
         gpus: count.map(|count| ExpectedGpus { count, model: None, memory_mib: None }),
+        ..Expected::default()
     }
 }
 

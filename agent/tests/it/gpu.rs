@@ -56,7 +56,7 @@ pub(crate) fn h100s() -> State {
 }
 
 fn of(instance_type: &str) -> Expected {
-    Expected { instance_type: instance_type.into(), gpus: None }
+    Expected { instance_type: instance_type.into(), ..Expected::default() }
 }
 
 const LONG: Duration = Duration::from_secs(30);

@@ -49,7 +49,7 @@ impl Row {
         Self {
             reason: entry.name,
             seen_by: entry.owner.to_string(),
-            hard: entry.weight == Weight::Hard,
+            hard: entry.weight != Weight::Soft,
             meaning: entry.meaning,
             hint: reason.hint_for("<cluster>", "<pool>", "<instance>"),
             node_condition_reason: reason.node_reason(),

@@ -51,6 +51,7 @@ fn survey() -> Survey {
         expected: drivers::Expected {
             instance_type: "m6i.large".into(),
             gpus: Some(ExpectedGpus { count: 0, model: None, memory_mib: None }),
+            ..drivers::Expected::default()
         },
         written: bootstrap::Written {
             cluster: Err("no kubeconfig".into()),
@@ -155,15 +156,10 @@ fn a_driver_that_is_amiss_is_named_with_its_fix() {
     let mut survey = survey();
     survey.expected.gpus = Some(ExpectedGpus { count: 8, model: None, memory_mib: None });
     survey.drivers = Some(timed(drivers::DriverFacts {
-        pci: None,
         module: Module { version: Some("580.95.05".into()), ..Module::default() },
-        library_version: None,
         nvml: NvmlFacts::none(Outcome::Failed(Failure::LibraryMissing { searched: vec![] })),
-        units: vec![],
-        unit_log: vec![],
-        kernels: Default::default(),
-        stale_cdi: None,
         up: Duration::from_secs(3600),
+        ..drivers::DriverFacts::default()
     }));
     let diagnosis = judge(&survey);
     assert_eq!(state(&diagnosis, Phase::Drivers), CheckState::Failed);

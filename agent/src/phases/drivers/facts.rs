@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
+use crate::gpu::efa::{self, Efa};
 use crate::gpu::kernel::{self, Kernels};
 use crate::gpu::module::{self, Module};
 use crate::gpu::pci::{self, PciGpu};
@@ -19,11 +20,16 @@ use crate::host::{Deadline, Root, clock};
 /// The units that bring the driver up, of both generations of EKS's AL2023 images.
 const DRIVER_UNITS: [&str; 3] =
     ["nvidia-driver-resolve.service", "nvidia-setup.service", "nvidia-kmod-load.service"];
+/// The daemons beside the driver.
+const FABRIC_MANAGER: &str = "nvidia-fabricmanager.service";
+const PERSISTENCED: &str = "nvidia-persistenced.service";
 /// How long NVML may take before the join calls it a hang: eight GPUs without persistence are slow
 /// to open.
 const NVML_PATIENCE: Duration = Duration::from_secs(120);
 /// What is kept of the deadline for everything after NVML.
 const RESERVE: Duration = Duration::from_millis(1500);
+/// How long systemd may take to say how the driver's daemons are; else that is unknown.
+const SERVICES: Duration = Duration::from_secs(5);
 /// How much of a failed unit's log is evidence.
 const LOG_LINES: u32 = 5;
 
@@ -32,12 +38,18 @@ const LOG_LINES: u32 = 5;
 pub struct DriverFacts {
     /// The GPUs on the PCI bus; none when the bus cannot be read.
     pub pci: Option<Vec<PciGpu>>,
+    /// The NVSwitches on the PCI bus.
+    pub nvswitches: usize,
+    /// The EFA adapters beside the GPUs.
+    pub efa: Efa,
     /// The kernel module and its device nodes.
     pub module: Module,
     /// Version in the library's file name.
     pub library_version: Option<String>,
     /// What NVML says.
     pub nvml: NvmlFacts,
+    /// The daemons beside the driver.
+    pub services: Services,
     /// The driver units that exist; asked for only when something is amiss.
     pub units: Vec<(&'static str, UnitState)>,
     /// The last lines of a failed driver unit.
@@ -50,6 +62,70 @@ pub struct DriverFacts {
     pub up: Duration,
 }
 
+/// The daemons beside the driver; none where systemd has not said how one is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// nvidia-fabricmanager.
+    pub fabric_manager: Option<UnitState>,
+    /// nvidia-persistenced.
+    pub persistenced: Option<UnitState>,
+}
+
+impl Services {
+    /// Asks systemd, for a few seconds at most.
+    pub async fn ask(systemd: &Systemd, deadline: Deadline) -> Self {
+        let limit = deadline.at_most(SERVICES);
+        let show = async |unit| timeout_at(limit.instant(), systemd.show(unit)).await.ok()?.ok();
+        let (fabric_manager, persistenced) = tokio::join!(show(FABRIC_MANAGER), show(PERSISTENCED));
+        // A double of systemctl, or one that failed, says nothing at all.
+        let said = |state: Option<UnitState>| state.filter(|state| !state.load.is_empty());
+        Self { fabric_manager: said(fabric_manager), persistenced: said(persistenced) }
+    }
+}
+
+impl Default for DriverFacts {
+    /// Nothing has been looked at.
+    fn default() -> Self {
+        Self {
+            pci: None,
+            nvswitches: 0,
+            efa: Efa::default(),
+            module: Module::default(),
+            library_version: None,
+            nvml: NvmlFacts::none(Outcome::NotAsked("nobody has asked yet")),
+            services: Services::default(),
+            units: Vec::new(),
+            unit_log: Vec::new(),
+            kernels: Kernels::default(),
+            stale_cdi: None,
+            up: Duration::ZERO,
+        }
+    }
+}
+
+impl DriverFacts {
+    /// What files show, beside what NVML has said: no call here hangs. systemd has not been asked.
+    #[must_use]
+    pub fn look(root: &Root, nvml: NvmlFacts) -> Self {
+        let module = module::read(root);
+        let is_loaded = module.version.is_some();
+        Self {
+            pci: pci::gpus(root),
+            nvswitches: pci::nvswitches(root),
+            efa: efa::read(root),
+            library_version: library::version(root),
+            nvml,
+            services: Services::default(),
+            units: Vec::new(),
+            unit_log: Vec::new(),
+            kernels: if is_loaded { Kernels::default() } else { kernel::read(root) },
+            stale_cdi: if is_loaded { cdi::missing(root) } else { None },
+            up: clock::uptime(root).unwrap_or_default().max(looked_for()),
+            module,
+        }
+    }
+}
+
 /// Gathers the facts, never later than the deadline.
 pub async fn gather(root: &Root, deadline: Deadline) -> DriverFacts {
     gather_with(&Helper::default(), root, deadline).await
@@ -57,37 +133,30 @@ pub async fn gather(root: &Root, deadline: Deadline) -> DriverFacts {
 
 /// The same with a helper of one's own.
 pub async fn gather_with(helper: &Helper, root: &Root, deadline: Deadline) -> DriverFacts {
-    let pci = pci::gpus(root);
-    let loaded = module::read(root).version.is_some();
-    let nvml = if !loaded {
-        // Opening the library would have it load the module behind the driver units' back.
-        NvmlFacts::none(Outcome::NotAsked("the kernel module is not loaded"))
-    } else if library::to_load(root).is_none() {
-        let searched = library::searched();
-        NvmlFacts::none(Outcome::Failed(Failure::LibraryMissing { searched }))
-    } else {
-        let given = deadline.remaining().saturating_sub(RESERVE).min(NVML_PATIENCE);
-        helper.snapshot(root, Deadline::within(given)).await
-    };
-    let mut facts = DriverFacts {
-        pci,
-        // After NVML, which makes missing device nodes.
-        module: module::read(root),
-        library_version: library::version(root),
-        nvml,
-        units: Vec::new(),
-        unit_log: Vec::new(),
-        kernels: if loaded { Kernels::default() } else { kernel::read(root) },
-        stale_cdi: if loaded { cdi::missing(root) } else { None },
-        up: clock::uptime(root).unwrap_or_default().max(looked_for()),
-    };
+    let systemd = Systemd::new(root.clone());
+    let (nvml, services) =
+        tokio::join!(ask_nvml(helper, root, deadline), Services::ask(&systemd, deadline));
+    // After NVML, which makes missing device nodes.
+    let mut facts = DriverFacts { services, ..DriverFacts::look(root, nvml) };
     if facts.is_amiss() {
-        let systemd = Systemd::new(root.clone());
         // Without an answer in time the units stay unknown: the facts above stand alone.
         let asking = timeout_at(deadline.instant(), ask_units(&systemd));
         (facts.units, facts.unit_log) = asking.await.unwrap_or_default();
     }
     facts
+}
+
+async fn ask_nvml(helper: &Helper, root: &Root, deadline: Deadline) -> NvmlFacts {
+    if module::read(root).version.is_none() {
+        // Opening the library would have it load the module behind the driver units' back.
+        return NvmlFacts::none(Outcome::NotAsked("the kernel module is not loaded"));
+    }
+    if library::to_load(root).is_none() {
+        let searched = library::searched();
+        return NvmlFacts::none(Outcome::Failed(Failure::LibraryMissing { searched }));
+    }
+    let given = deadline.remaining().saturating_sub(RESERVE).min(NVML_PATIENCE);
+    helper.snapshot(root, Deadline::within(given)).await
 }
 
 impl DriverFacts {

@@ -29,25 +29,21 @@ fn observed(report: Option<JoinReport>, change: impl FnOnce(&mut DriverFacts)) -
     let driver = Driver { version: "580.95.05".into(), count: 8, ..Driver::default() };
     let mut facts = DriverFacts {
         pci: Some(
-            (0..8).map(|i| PciGpu { address: format!("{i}"), device: String::new() }).collect(),
+            (0..8).map(|i| PciGpu { address: format!("{i}"), ..PciGpu::default() }).collect(),
         ),
         module: Module {
             version: Some("580.95.05".into()),
             source: "/proc/driver/nvidia/version",
             device_nodes: (0..8).collect(),
-            driven: Vec::new(),
+            ..Module::default()
         },
-        library_version: None,
         nvml: NvmlFacts {
             driver: Some(driver),
             gpus: (0..8).map(gpu).collect(),
             outcome: Outcome::Complete,
         },
-        units: Vec::new(),
-        unit_log: Vec::new(),
-        kernels: Default::default(),
-        stale_cdi: None,
         up: Duration::MAX,
+        ..DriverFacts::default()
     };
     change(&mut facts);
     let seen = |gpu: &GpuSample| SeenGpu { sample: gpu.clone(), at: Instant::now(), trouble: None };
@@ -60,7 +56,7 @@ fn observed(report: Option<JoinReport>, change: impl FnOnce(&mut DriverFacts)) -
     Observed {
         snapshot: Arc::new(snapshot),
         facts: Some(facts),
-        expected: Some(Expected { instance_type: "p5.48xlarge".into(), gpus: None }),
+        expected: Some(Expected { instance_type: "p5.48xlarge".into(), ..Expected::default() }),
     }
 }
 
@@ -132,7 +128,7 @@ fn what_it_says() {
 fn it_says_nothing_without_gpus_or_a_join() {
     assert_eq!(desired(&observed(None, |_| {})), None);
     let mut plain = observed(Some(report(JoinOutcome::Ready, &[])), |_| {});
-    plain.expected = Some(Expected { instance_type: "m7i.large".into(), gpus: None });
+    plain.expected = Some(Expected { instance_type: "m7i.large".into(), ..Expected::default() });
     assert_eq!(desired(&plain), None);
     let mut early = observed(Some(report(JoinOutcome::Ready, &[])), |_| {});
     early.facts = None;

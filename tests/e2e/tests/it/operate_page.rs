@@ -11,7 +11,8 @@ Written from the table in `contract/src/reason.rs` by `make operate-doc`; do not
 
 `control diagnose NODE` gives the reason of one node, `control status` the histogram of a fleet, and
 `rollcall-agent explain REASON` this page's entry on the node itself. A *hard* reason keeps kubelet
-from starting; a *soft* one is reported, and the node joins.
+from starting; an *observed* one does so where the pool's `enforceReasons` says `gate`, and else the
+node joins with the reason in its condition; a *soft* one is reported, and the node joins.
 
 ";
 
@@ -21,7 +22,11 @@ fn page() -> String {
         writeln!(page, "## {title}\n").unwrap();
         for reason in Reason::ALL.iter().filter(|reason| belongs(reason.entry().owner)) {
             let entry = reason.entry();
-            let weight = if entry.weight == Weight::Hard { "hard" } else { "soft" };
+            let weight = match entry.weight {
+                Weight::Hard => "hard",
+                Weight::Observed => "observed",
+                Weight::Soft => "soft",
+            };
             writeln!(page, "### {}\n\n{} *({weight})*\n", entry.name, entry.meaning).unwrap();
             let hint = reason.hint_for("<cluster>", "<pool>", "<instance-id>");
             writeln!(page, "Do: {hint}\n").unwrap();

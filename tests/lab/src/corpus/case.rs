@@ -31,7 +31,7 @@ pub struct Case {
     /// Other reasons that may be named beside it.
     #[serde(default)]
     pub with: Vec<Named>,
-    /// How the join must stand; by default `failed` for a hard reason, else `ready`.
+    /// How the join must stand; by default `failed` for a reason that closes the gate, else `ready`.
     #[serde(default)]
     pub outcome: Option<Outcome>,
     /// Where the cause must have been heard; by default wherever the phase leaves a way.
@@ -405,7 +405,7 @@ impl Case {
     /// The outcome that must be reached.
     #[must_use]
     pub fn expected(&self) -> Outcome {
-        let hard = self.reason.is_some_and(|named| named.0.is_hard());
+        let hard = self.reason.is_some_and(|named| named.0.is_hard() && !named.0.is_observed());
         self.outcome.unwrap_or(if hard { Outcome::Failed } else { Outcome::Ready })
     }
 
@@ -419,6 +419,7 @@ impl Case {
         let Some(Named(reason)) = self.reason else { return BTreeSet::new() };
         let at_node = [Console, File, Journal];
         let far = match (self.expected(), reason.entry().owner) {
+            (Outcome::Ready, _) if reason.is_observed() => &[Condition][..],
             (Outcome::Joining | Outcome::Ready, _) => &[][..],
             (_, Owner::Phase(Phase::Ready)) => &[Ssm, Tag, Condition][..],
             _ => &[Ssm, Tag][..],

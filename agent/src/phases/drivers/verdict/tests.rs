@@ -1,11 +1,12 @@
 //! Facts of an eight-GPU node, whole and broken in every way that the phase can name.
 
 use super::*;
+use crate::gpu::expected::Kind;
 use crate::gpu::kernel::Kernels;
 use crate::gpu::module::Module;
 use crate::gpu::pci::PciGpu;
-use crate::gpu::probe::NvmlFacts;
-use crate::gpu::sample::{Driver, Memory};
+use crate::gpu::probe::{NvmlFacts, Outcome};
+use crate::gpu::sample::{CallError, Driver, Fabric, Failure, Memory, RemappedRows};
 use crate::host::systemd::UnitState;
 
 const ADDRESSES: [&str; 8] = ["53", "64", "75", "86", "97", "a8", "b9", "ca"];
@@ -30,11 +31,19 @@ fn gpu(index: u32) -> GpuSample {
 fn healthy() -> DriverFacts {
     DriverFacts {
         pci: Some(
-            (0..8).map(|i| PciGpu { address: address(i), device: "0x2330".into() }).collect(),
+            (0..8)
+                .map(|i| PciGpu {
+                    address: address(i),
+                    device: "0x2330".into(),
+                    ..PciGpu::default()
+                })
+                .collect(),
         ),
         module: Module {
             version: Some("580.95.05".into()),
             source: "/proc/driver/nvidia/version",
+            kind: Some(Kind::Open),
+            chosen: None,
             device_nodes: (0..8).collect(),
             driven: (0..8).map(address).collect(),
         },
@@ -49,16 +58,13 @@ fn healthy() -> DriverFacts {
             gpus: (0..8).map(gpu).collect(),
             outcome: Outcome::Complete,
         },
-        units: Vec::new(),
-        unit_log: Vec::new(),
-        kernels: Kernels::default(),
-        stale_cdi: None,
         up: LONG_UP,
+        ..DriverFacts::default()
     }
 }
 
 fn p5() -> Expected {
-    Expected { instance_type: "p5.48xlarge".into(), gpus: None }
+    Expected { instance_type: "p5.48xlarge".into(), ..Expected::default() }
 }
 
 fn unit(active: &str) -> Vec<(&'static str, UnitState)> {
@@ -97,6 +103,11 @@ fn ill(indices: &[u32], code: u32) -> DriverFacts {
         *gpu = GpuSample { index: *index, ..GpuSample::default() };
         gpu.error = Some(CallError { call, code, text: "some text".into() });
     }
+    facts
+}
+
+fn dead(mut facts: DriverFacts) -> DriverFacts {
+    facts.pci.as_mut().unwrap()[3].is_dead = true;
     facts
 }
 
@@ -233,6 +244,24 @@ fn every_state_of_the_gpus_has_its_verdict() {
             "Degraded GpuModelUnexpected",
         ),
         ("the bus cannot be read", changed(|facts| facts.pci = None), "Pass"),
+        ("one is gone and still listed", dead(healthy()), "Fail GpuLost"),
+        ("the same while the driver hangs over it", dead(hung(120)), "Fail GpuLost"),
+        (
+            "a row waits for a reset",
+            changed(|f| {
+                let pending = RemappedRows { pending: true, ..RemappedRows::default() };
+                f.nvml.gpus[1].readings.remapped_rows = Some(pending);
+            }),
+            "Fail RowRemapPending",
+        ),
+        (
+            "the fabric is being set up",
+            changed(|f| {
+                let fabric = Fabric { state: 2, ..Fabric::default() };
+                f.nvml.gpus.iter_mut().for_each(|gpu| gpu.readings.fabric = Some(fabric.clone()));
+            }),
+            "Wait FabricNotReady",
+        ),
     ] {
         assert_eq!(told(&facts, &p5()), wanted, "{what}");
     }
@@ -240,7 +269,10 @@ fn every_state_of_the_gpus_has_its_verdict() {
 
 #[test]
 fn the_agent_config_and_unknown_types() {
-    let of = |instance_type: &str| Expected { instance_type: instance_type.into(), gpus: None };
+    let of = |instance_type: &str| Expected {
+        instance_type: instance_type.into(),
+        ..Expected::default()
+    };
     let configured = |count, model: &str| Expected {
         instance_type: "p9.metal".into(),
         gpus: Some(contract::agent_config::ExpectedGpus {
@@ -248,6 +280,7 @@ fn the_agent_config_and_unknown_types() {
             model: Some(model.into()),
             memory_mib: None,
         }),
+        ..Expected::default()
     };
     let bare = changed(|facts| {
         facts.pci = Some(Vec::new());
@@ -348,7 +381,7 @@ fn a_module_for_other_kernels_explains_the_failed_unit() {
 
 #[test]
 fn a_driver_that_does_not_know_the_gpus_is_too_old() {
-    let g7 = Expected { instance_type: "g7.48xlarge".into(), gpus: None };
+    let g7 = Expected { instance_type: "g7.48xlarge".into(), ..Expected::default() };
     let reason = |facts: &DriverFacts, expected: &Expected| match verdict(facts, expected) {
         Verdict::Fail(found) => found[0].reason.to_string(),
         other => format!("{other:?}"),
@@ -369,4 +402,56 @@ fn a_stale_cdi_specification_keeps_nobody_out() {
     facts.stale_cdi = Some("`/run/cdi/nvidia.yaml` names `/x`, which is not there".into());
     let Verdict::Degraded(found) = verdict(&facts, &p5()) else { panic!() };
     assert_eq!(found[0].reason, Reason::CdiStale);
+}
+
+#[test]
+fn a_driver_of_another_kind_is_named() {
+    let of = |instance_type: &str| Expected {
+        instance_type: instance_type.into(),
+        ..Expected::default()
+    };
+    let none = |kind, chosen| {
+        changed(|facts| {
+            facts.nvml.gpus.clear();
+            (facts.module.kind, facts.module.chosen) = (kind, chosen);
+        })
+    };
+    let (b200, g6f) = (of("p6-b200.48xlarge"), of("g6f.large"));
+    for (what, facts, expected, wanted) in [
+        ("closed", none(Some(Kind::Proprietary), None), &b200, "Fail DriverBranchMismatch"),
+        ("open", none(Some(Kind::Open), None), &b200, "Fail GpuCountShort"),
+        ("both will do", none(Some(Kind::Proprietary), None), &p5(), "Fail GpuCountShort"),
+        ("no GRID", none(Some(Kind::Open), Some(Kind::Open)), &g6f, "Fail DriverBranchMismatch"),
+        (
+            "not loaded, and another was chosen",
+            changed(|facts| {
+                *facts = unloaded();
+                facts.module.chosen = Some(Kind::Proprietary);
+            }),
+            &b200,
+            "Fail DriverBranchMismatch",
+        ),
+    ] {
+        assert_eq!(told(&facts, expected), wanted, "{what}");
+    }
+}
+
+#[test]
+fn many_gpus_with_one_trouble_are_one_cause() {
+    let facts = changed(|facts| {
+        for gpu in &mut facts.nvml.gpus {
+            gpu.readings.recovery_action = Some(1);
+        }
+        facts.nvml.gpus[2].readings.persistence = Some(false);
+    });
+    let Verdict::Fail(found) = verdict(&facts, &p5()) else { panic!() };
+    let reasons: Vec<_> = found.iter().map(|finding| finding.reason.to_string()).collect();
+    assert_eq!(reasons, ["GpuResetRequired", "PersistenceModeOff"]);
+    assert_eq!(found[1].summary, "GPU 2 at 0000:75:00.0 is not persistent");
+    assert!(found[0].summary.ends_with("; and 5 more"), "{}", found[0].summary);
+    assert!(found[0].evidence.iter().any(|line| line.starts_with("GPU 7 at 0000:ca:00.0")));
+
+    let items = super::report(&facts, &p5()).items;
+    assert_eq!(items[2].found.len(), 2);
+    assert!(items[3].found[0].starts_with("GpuResetRequired: is told by its driver"));
 }
