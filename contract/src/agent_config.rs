@@ -151,6 +151,28 @@ pub enum GpuOffer {
     None,
 }
 
+impl GpuOffer {
+    /// Its name on the wire, and as the value of a tag.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::DevicePlugin => "device-plugin",
+            Self::Dra => "dra",
+            Self::None => "none",
+        }
+    }
+
+    /// What a tag's value says; without one, a device plugin.
+    #[must_use]
+    pub fn of_tag(value: Option<&str>) -> Self {
+        match value {
+            Some("dra") => Self::Dra,
+            Some("none") => Self::None,
+            _ => Self::DevicePlugin,
+        }
+    }
+}
+
 /// How the CNI gets onto the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,6 +9,7 @@
 //! - [`join_report`] and [`console`]: what a node leaves behind; [`diagnosis`]: what a look at it shows;
 //! - [`agent_config`]: what `control` writes for the agent;
 //! - [`names`]: tags, parameter paths, files, units, conditions;
+//! - [`dra`]: how many GPUs a node's ResourceSlices offer;
 //! - [`exit_code`], [`outcome`], [`error_chain`]: how both programs end and speak.
 //!
 //! The crate depends on serde alone: no IO, no async, no clock. Every wire type has a golden file in
@@ -18,6 +19,7 @@
 pub mod agent_config;
 pub mod console;
 pub mod diagnosis;
+pub mod dra;
 pub mod error_chain;
 pub mod exit_code;
 pub mod join_report;

@@ -8,6 +8,8 @@ pub const TAG_LAYER: &str = "rollcall:layer";
 pub const TAG_SPEC: &str = "rollcall:spec";
 /// Tag that says which pool an instance or a launch template belongs to.
 pub const TAG_POOL: &str = "rollcall:pool";
+/// Tag on the instances of a pool whose GPUs no device plugin offers: a [`crate::agent_config::GpuOffer`].
+pub const TAG_GPU_OFFER: &str = "rollcall:gpu-offer";
 /// Tag that a node puts on its own instance: the outcome of its join, `<outcome> <Reason>`.
 pub const TAG_JOIN: &str = "rollcall:join";
 /// Tag on a node's report parameter that binds it to the instance that wrote it.

@@ -7,7 +7,6 @@ mod client;
 mod error;
 pub mod kubeconfig;
 mod objects;
-pub mod slices;
 
 pub use client::{Client, Cluster};
 pub use error::KubeError;

@@ -4,12 +4,12 @@ pub mod ipamd;
 
 use contract::agent_config::GpuOffer;
 use contract::names::{DRA_DRIVER, RESOURCE_GPU};
-use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
+use contract::{ErrorChain, Finding, Phase, Reason, Verdict, dra};
 use serde_json::Value;
 
 use self::ipamd::Ipamd;
 use crate::host::Deadline;
-use crate::kube::{Client, KubeError, slices};
+use crate::kube::{Client, KubeError};
 
 /// What the Node object says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Slices {
     fn of(read: Result<Option<Vec<Value>>, KubeError>, node: &str) -> Self {
         match read {
             Ok(Some(items)) => {
-                let (capacity, allocatable) = slices::gpus(&items, node);
+                let (capacity, allocatable) = dra::gpus(&items, node);
                 Self::Seen { capacity, allocatable }
             }
             Ok(None) => Self::Unknown("the cluster serves no `resource.k8s.io/v1`".into()),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use contract::agent_config::GpuOffer;
+use contract::names::RESOURCE_GPU;
 use contract::{ConsoleLine, JoinReport};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -76,6 +78,8 @@ pub struct InstanceFacts {
     pub pool: String,
     /// Its layer, by tag.
     pub layer: String,
+    /// How its GPUs are offered to pods, by tag.
+    pub offer: GpuOffer,
     /// The tag that the node puts on itself: `<outcome> <Reason>`.
     pub join_tag: Option<String>,
     /// The instance profile's ARN.
@@ -167,8 +171,28 @@ pub struct NodeEvidence {
     pub report: Known<Option<ReportFacts>>,
     /// Its console; none when nobody had to look.
     pub console: Known<Option<ConsoleFacts>>,
+    /// GPUs for pods in its ResourceSlices; none where a device plugin offers them, or nothing does.
+    pub slices: Known<Option<u32>>,
     /// The GPUs that its instance type has.
     pub gpus_expected: Option<u32>,
+}
+
+impl NodeEvidence {
+    /// GPUs on offer to pods, the way this pool offers them; none when nothing names them.
+    #[must_use]
+    pub fn gpus_offered(&self) -> Option<u32> {
+        match self.instance.offer {
+            GpuOffer::DevicePlugin => self.node.present()?.offers(RESOURCE_GPU),
+            GpuOffer::Dra => self.slices.present().copied(),
+            GpuOffer::None => None,
+        }
+    }
+
+    /// Whether all GPUs are on offer, where any are to be.
+    #[must_use]
+    pub fn offers_all(&self, expected: u32) -> bool {
+        self.instance.offer == GpuOffer::None || self.gpus_offered() == Some(expected)
+    }
 }
 
 /// How far a node has come, judged from outside.

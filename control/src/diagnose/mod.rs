@@ -148,7 +148,7 @@ pub fn verdict_of(evidence: &NodeEvidence, index: usize, now: Timestamp) -> Node
         phase: conclusion.phase,
         state: conclusion.state,
         gpus_expected: evidence.gpus_expected,
-        gpus_offered: node.and_then(|node| node.offers(contract::names::RESOURCE_GPU)),
+        gpus_offered: evidence.gpus_offered(),
         reasons: conclusion.reasons,
     }
 }

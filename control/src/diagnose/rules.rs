@@ -1,6 +1,7 @@
 //! From evidence to one cause: pure. Each rule looks at one channel and names candidates; what
 //! another candidate explains is dropped, and its evidence moves to the cause.
 
+use contract::agent_config::GpuOffer;
 use contract::join_report::{JoinOutcome, PhaseState};
 use contract::{Finding, Phase, Reason, ReasonName};
 use jiff::Timestamp;
@@ -364,8 +365,10 @@ fn kubernetes_lines(
             );
         }
     }
-    match (node.offers(contract::names::RESOURCE_GPU), evidence.node.gpus_expected) {
-        (offered, Some(expected)) if expected > 0 => {
+    match (evidence.node.gpus_offered(), evidence.node.gpus_expected) {
+        (offered, Some(expected))
+            if expected > 0 && evidence.node.instance.offer != GpuOffer::None =>
+        {
             add("kubernetes", format!("{} of {expected} GPUs on offer", offered.unwrap_or(0)));
         }
         _ => {}

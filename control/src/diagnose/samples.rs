@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::JoinReport;
+use contract::agent_config::GpuOffer;
 use contract::{Finding, Phase, Reason};
 use jiff::Timestamp;
 
@@ -31,12 +32,14 @@ pub(crate) fn silent() -> NodeEvidence {
             launch_index: 0,
             pool: "h100".into(),
             layer: "gpu".into(),
+            offer: GpuOffer::DevicePlugin,
             join_tag: None,
             profile_arn: None,
         },
         node: Known::Known(None),
         report: Known::Known(None),
         console: Known::Known(Some(ConsoleFacts::default())),
+        slices: Known::Known(None),
         gpus_expected: Some(8),
     }
 }

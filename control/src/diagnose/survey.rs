@@ -9,9 +9,13 @@ use aws_sdk_ec2::types::{Filter, Instance, InstanceType};
 use aws_sdk_ssm::types::ParameterStringFilter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use contract::names::{TAG_FLEET, TAG_JOIN, TAG_LAYER, TAG_POOL, report_parameter_prefix};
-use contract::{ErrorChain, JoinReport};
+use contract::agent_config::GpuOffer::{self, Dra};
+use contract::names::{
+    TAG_FLEET, TAG_GPU_OFFER, TAG_JOIN, TAG_LAYER, TAG_POOL, report_parameter_prefix,
+};
+use contract::{ErrorChain, JoinReport, dra};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::facts::{Author, ConsoleFacts, InstanceFacts, Known, NodeEvidence, ReportFacts};
@@ -45,10 +49,11 @@ pub async fn survey(
         tokio::join!(instances(clients, fleet), reports(clients, fleet), nodes(cluster));
     let instances = instances?;
     let gpus = Known::of(gpu_counts(clients, &instances).await);
+    let slices = slices(cluster, &instances).await;
     let reports = Known::of(reports);
 
     let mut unknowns: Vec<String> =
-        [reports.why_unknown(), nodes.why_unknown(), gpus.why_unknown()]
+        [reports.why_unknown(), nodes.why_unknown(), gpus.why_unknown(), slices.why_unknown()]
             .into_iter()
             .flatten()
             .map(str::to_owned)
@@ -57,9 +62,12 @@ pub async fn survey(
     let mut evidence: Vec<NodeEvidence> = instances
         .into_iter()
         .map(|instance| NodeEvidence {
-            node: each(&nodes, |all| {
-                all.iter().find(|node| node.instance_id() == Some(&instance.id)).cloned()
+            slices: each(&slices, |all| {
+                let node = node_of(nodes.get()?, &instance).filter(|_| instance.offer == Dra)?;
+                let (capacity, allocatable) = dra::gpus(all, &node.name);
+                (capacity > 0).then_some(allocatable)
             }),
+            node: each(&nodes, |all| node_of(all, &instance).cloned()),
             report: each(&reports, |all| all.get(&instance.id).cloned()),
             console: Known::Known(None),
             gpus_expected: gpus.get().and_then(|all| all.get(&instance.instance_type).copied()),
@@ -68,6 +76,19 @@ pub async fn survey(
         .collect();
     read_consoles(clients, &mut evidence).await;
     Ok(Survey { nodes: evidence, unknowns })
+}
+
+fn node_of<'a>(nodes: &'a [NodeFacts], instance: &InstanceFacts) -> Option<&'a NodeFacts> {
+    nodes.iter().find(|node| node.instance_id() == Some(&instance.id))
+}
+
+/// The cluster's ResourceSlices, where a live instance offers its GPUs by them.
+async fn slices(cluster: Option<&Cluster>, instances: &[InstanceFacts]) -> Known<Vec<Value>> {
+    let by_slices = |one: &InstanceFacts| one.is_live() && one.offer == Dra;
+    match cluster.filter(|_| instances.iter().any(by_slices)) {
+        Some(cluster) => Known::of(cluster.resource_slices().await),
+        None => Known::Known(Vec::new()),
+    }
 }
 
 async fn read_consoles(clients: &Clients, evidence: &mut [NodeEvidence]) {
@@ -145,6 +166,7 @@ fn instance_facts(instance: &Instance) -> Option<InstanceFacts> {
         launch_index: instance.ami_launch_index().unwrap_or_default(),
         pool: tag(TAG_POOL).unwrap_or_default().to_owned(),
         layer: tag(TAG_LAYER).unwrap_or_default().to_owned(),
+        offer: GpuOffer::of_tag(tag(TAG_GPU_OFFER)),
         join_tag: tag(TAG_JOIN).map(str::to_owned),
         profile_arn: instance
             .iam_instance_profile()

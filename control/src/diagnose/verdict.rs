@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use contract::agent_config::GpuOffer;
 use contract::join_report::JoinOutcome;
 use contract::names::{CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY, RESOURCE_GPU};
 use contract::verdict::rank;
@@ -86,8 +87,7 @@ fn registered(evidence: &NodeEvidence, node: &NodeFacts, now: Timestamp) -> Conc
     let stage = if !node.is_ready() {
         Stage::NotReady
     } else if expected == 0
-        || (hardware.is_some_and(ConditionFacts::is_true)
-            && node.offers(RESOURCE_GPU) == Some(expected))
+        || (hardware.is_some_and(ConditionFacts::is_true) && evidence.offers_all(expected))
     {
         Stage::Proven
     } else {
@@ -102,13 +102,13 @@ fn registered(evidence: &NodeEvidence, node: &NodeFacts, now: Timestamp) -> Conc
     }
     let since_registered = node.created.as_deref().and_then(|at| age(at.parse().ok()?, now));
     if since_registered.is_none_or(|age| age > Phase::Ready.cap()) {
-        reasons.extend(overdue(stage, node, expected));
+        reasons.extend(overdue(stage, evidence, node, expected));
     }
     conclusion(stage, phase.or(Some(Phase::Ready)), reasons)
 }
 
 /// What a registered node still lacks when its time is up.
-fn overdue(stage: Stage, node: &NodeFacts, expected: u32) -> Vec<Finding> {
+fn overdue(stage: Stage, evidence: &NodeEvidence, node: &NodeFacts, expected: u32) -> Vec<Finding> {
     if stage == Stage::NotReady {
         let (status, message) = node
             .condition("Ready")
@@ -122,21 +122,31 @@ fn overdue(stage: Stage, node: &NodeFacts, expected: u32) -> Vec<Finding> {
         let summary = format!("Ready is {status}: {message}");
         return vec![Finding::new(reason, Phase::Ready, summary)];
     }
-    match node.offers(RESOURCE_GPU) {
-        None => vec![Finding::new(
+    let what = match evidence.instance.offer {
+        GpuOffer::Dra => "GPU in a ResourceSlice",
+        GpuOffer::DevicePlugin | GpuOffer::None => RESOURCE_GPU,
+    };
+    match evidence.gpus_offered() {
+        // Slices that cannot be read are no sign that there are none.
+        None if evidence.slices.why_unknown().is_some() => Vec::new(),
+        None if !evidence.offers_all(expected) => vec![Finding::new(
             Reason::DevicePluginAbsent,
             Phase::Ready,
-            format!("the node is Ready and offers no {RESOURCE_GPU} (expected {expected})"),
+            format!("the node is Ready and offers no {what} (expected {expected})"),
         )],
         Some(offered) if offered != expected => vec![Finding::new(
             Reason::GpuAllocatableShort,
             Phase::Ready,
             format!("{offered} of {expected} GPUs are on offer"),
         )],
-        Some(_) => vec![outside(
+        None | Some(_) => vec![outside(
             Reason::AgentSilent,
             format!(
-                "all GPUs are on offer, and no agent says that they work: condition {} is not True",
+                "{}, and no agent says that they work: condition {} is not True",
+                match evidence.instance.offer {
+                    GpuOffer::None => "the node is Ready with its GPUs",
+                    GpuOffer::DevicePlugin | GpuOffer::Dra => "all GPUs are on offer",
+                },
                 CONDITION_ACCELERATED_HARDWARE
             ),
         )],

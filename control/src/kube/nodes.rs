@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ::kube::api::{Api, ListParams};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::connect::{Cluster, KubeError};
 
@@ -100,6 +102,29 @@ impl Cluster {
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => parameters.continue_token = Some(token),
                 _ => return Ok(nodes),
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster's ResourceSlices, as they stand on the wire.
+    ///
+    /// # Errors
+    /// Where the way ended.
+    pub async fn resource_slices(&self) -> Result<Vec<Value>, KubeError> {
+        let mut parameters = ListParams::default().limit(500);
+        let mut slices = Vec::new();
+        loop {
+            let page = self
+                .call("list the ResourceSlices", async |client| {
+                    Api::<ResourceSlice>::all(client).list(&parameters).await
+                })
+                .await?;
+            slices.extend(page.items.iter().filter_map(|slice| serde_json::to_value(slice).ok()));
+            match page.metadata.continue_ {
+                Some(token) if !token.is_empty() => parameters.continue_token = Some(token),
+                _ => return Ok(slices),
             }
         }
     }

@@ -26,6 +26,7 @@ type Row = (&'static str, NodeEvidence, i64, Stage, NodeState, &'static [Reason]
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn verdicts() {
+    use GpuOffer::Dra;
     use NodeState::{Failed, Joining, Ready};
     let hardware = |status: &'static str, message: &'static str| {
         bend(proven(), move |node| {
@@ -39,6 +40,12 @@ fn verdicts() {
                 gpus.map(|n| ("nvidia.com/gpu".into(), n.into())).into_iter().collect();
         })
     };
+    let offered_by = |offer: GpuOffer, slices: Known<Option<u32>>| {
+        let mut evidence = NodeEvidence { slices, ..offers(None) };
+        evidence.instance.offer = offer;
+        evidence
+    };
+    let unread = || Known::Unknown("could not list the ResourceSlices".into());
     let drivers = || failed(Reason::DriverLibraryMismatch, Phase::Drivers);
     let tagged = |tag: &str| {
         let mut evidence = silent();
@@ -104,6 +111,40 @@ fn verdicts() {
             Stage::NotReady,
             Failed,
             &[Reason::NodeNotReady],
+        ),
+        ("DRA", offered_by(Dra, Known::Known(Some(8))), 90, Stage::Proven, Ready, &[]),
+        (
+            "DRA, none yet",
+            offered_by(Dra, Known::Known(None)),
+            90,
+            Stage::WithoutGpus,
+            Joining,
+            &[],
+        ),
+        (
+            "DRA, no driver",
+            offered_by(Dra, Known::Known(None)),
+            400,
+            Stage::WithoutGpus,
+            Failed,
+            &[Reason::DevicePluginAbsent],
+        ),
+        (
+            "DRA, one short",
+            offered_by(Dra, Known::Known(Some(7))),
+            400,
+            Stage::WithoutGpus,
+            Failed,
+            &[Reason::GpuAllocatableShort],
+        ),
+        ("DRA unread", offered_by(Dra, unread()), 400, Stage::WithoutGpus, Joining, &[]),
+        (
+            "none offered",
+            offered_by(GpuOffer::None, Known::Known(None)),
+            90,
+            Stage::Proven,
+            Ready,
+            &[],
         ),
         ("no plugin yet", offers(None), 90, Stage::WithoutGpus, Joining, &[]),
         ("no plugin", offers(None), 400, Stage::WithoutGpus, Failed, &[Reason::DevicePluginAbsent]),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use contract::AgentConfig;
-use contract::agent_config::ExpectedGpus;
-use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL};
+use contract::agent_config::{ExpectedGpus, GpuOffer};
+use contract::names::{TAG_FLEET, TAG_GPU_OFFER, TAG_LAYER, TAG_POOL};
 
 use crate::aws::ec2::TypeFacts;
 use crate::aws::eks::ClusterFacts;
@@ -92,6 +92,10 @@ fn own_tags(
     own.extend(pool.tags.clone());
     let mut all = tags::of(&inputs.scope.fleet, layer, name, &own);
     all.insert(TAG_POOL.into(), pool.name.clone());
+    let offer = pool.device_plugin.offer();
+    if pool.class == PoolClass::Gpu && offer != GpuOffer::DevicePlugin {
+        all.insert(TAG_GPU_OFFER.into(), offer.label().into());
+    }
     debug_assert!(all.contains_key(TAG_FLEET) && all.contains_key(TAG_LAYER));
     all
 }

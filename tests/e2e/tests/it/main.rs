@@ -7,6 +7,7 @@ mod breaker;
 mod crashes;
 mod lives;
 mod node_config;
+mod offers;
 mod operate_page;
 mod refusals;
 mod tokens;

@@ -1,8 +1,9 @@
-//! ResourceSlices (`resource.k8s.io/v1`): how a DRA driver says which devices a node has.
+//! ResourceSlices (`resource.k8s.io/v1`): how a DRA driver says which devices a node has. The node's
+//! own agent and `control` count them alike.
 
 use std::collections::BTreeMap;
 
-use contract::names::DRA_DRIVER;
+use crate::names::DRA_DRIVER;
 use serde_json::Value;
 
 /// GPUs in a node's slices, and how many of them pods may have: of each pool the newest generation
