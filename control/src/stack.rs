@@ -7,6 +7,7 @@ pub mod driver;
 pub mod error;
 pub mod gate;
 pub mod interrupt;
+pub mod lease;
 pub mod plan;
 pub mod report;
 pub mod world;
@@ -14,6 +15,7 @@ pub mod world;
 pub use error::StackError;
 pub use gate::Gate;
 pub use interrupt::Interrupt;
+pub use lease::Lease;
 pub use plan::{Action, Applied, Step, Storey};
 pub use world::{Given, Inputs, Scope, World};
 

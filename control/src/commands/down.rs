@@ -38,6 +38,7 @@ pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitC
     match stopped {
         None => Ok(code),
         Some(StackError::Interrupted) => Ok(ExitCode::Interrupted),
+        Some(error @ StackError::LeaseHeld { .. }) => Err(error.into()),
         Some(error) => {
             Err(anyhow::Error::new(error).context(format!("`{resume}` goes on from here")))
         }

@@ -6,8 +6,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use aws_sdk_ssm::types::ParameterStringFilter;
 use contract::ExitCode;
-use contract::names::TAG_FLEET;
+use contract::names::{CONTROL_PREFIX, TAG_FLEET};
 use serde::Deserialize;
 
 use crate::aws::{Attempted as _, AwsError, Clients};
@@ -112,7 +113,24 @@ async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
             names.extend(cluster.and_then(|c| c.tags()?.get(TAG_FLEET).cloned()));
         }
     }
+    if names.is_empty() {
+        names = with_parameters(clients).await?;
+    }
     Ok(names)
+}
+
+/// The fleets that `control` has written parameters of. Its lease comes before everything else of a
+/// fleet and goes last, so whatever a killed run has left is found by it.
+async fn with_parameters(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let what = || format!("look for fleets' parameters in {}", clients.place());
+    let filter = ParameterStringFilter::builder().key("Name").option("BeginsWith");
+    let filter = filter.values(format!("{CONTROL_PREFIX}/")).build();
+    let filter = filter.map_err(|_| AwsError::Incomplete { attempted: what(), missing: "key" })?;
+    let call = clients.ssm.describe_parameters().parameter_filters(filter);
+    let pages = call.into_paginator().send().try_collect().await.attempted(what)?;
+    let found = pages.iter().flat_map(|page| page.parameters());
+    let names = found.filter_map(|parameter| parameter.name());
+    Ok(names.filter_map(|name| name.split('/').nth(2)).map(str::to_owned).collect())
 }
 
 fn only_one(names: BTreeSet<String>, region: &str) -> anyhow::Result<Option<String>> {

@@ -12,7 +12,7 @@ use crate::config::{self, FleetSpec};
 use crate::failure::Stated;
 use crate::layers::identity::artifact::Artifact;
 use crate::output::progress::Progress;
-use crate::stack::{Given, Inputs, Interrupt, Scope, World};
+use crate::stack::{Given, Inputs, Interrupt, Lease, Scope, World};
 
 /// Name of the agent's tarball beside this program.
 const TARBALL: &str = "rollcall-agent.tar.gz";
@@ -31,9 +31,10 @@ pub(super) async fn world(
         Stated::new(ExitCode::PreflightBlocked, format!("`{region}` is in no known AWS partition"))
             .with_hint("check the region's spelling: `aws ec2 describe-regions` lists them")
     })?;
-    let account = clients.caller().await?.account;
+    let caller = clients.caller().await?;
     Ok(World {
-        scope: Scope { fleet: fleet.to_owned(), account, region, partition },
+        scope: Scope { fleet: fleet.to_owned(), account: caller.account, region, partition },
+        lease: Lease::on(&clients, fleet, &caller.arn),
         clients,
         pace: crate::aws::poll::Pace::default(),
         interrupt: Interrupt::listen().context("could not listen for signals")?,

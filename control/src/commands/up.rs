@@ -42,6 +42,7 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
     }
     match stopped {
         Some(StackError::Interrupted) | None => Ok(report.outcome.exit_code()),
+        Some(error @ StackError::LeaseHeld { .. }) => Err(error.into()),
         Some(error) => {
             Err(anyhow::Error::new(error).context(format!("`{resume}` goes on from here")))
         }

@@ -16,6 +16,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
+use k8s_openapi::api::core::v1::Namespace;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::Mutex;
@@ -315,6 +316,19 @@ impl Cluster {
             })
             .await?;
         Ok(review.status.is_some_and(|status| status.allowed))
+    }
+
+    /// Whether a namespace exists. A fresh API server makes its own a moment after it answers.
+    ///
+    /// # Errors
+    /// Where the way ended.
+    pub async fn has_namespace(&self, name: &str) -> Result<bool, KubeError> {
+        let found = self
+            .call(&format!("read the namespace `{name}`"), async |client| {
+                Api::<Namespace>::all(client).get_opt(name).await
+            })
+            .await?;
+        Ok(found.is_some())
     }
 
     /// Makes one call with a token that is good for it, within the deadline.

@@ -140,6 +140,7 @@ pub async fn up(world: &World, mut inputs: Inputs, through: Layer) -> Walk<UpRep
         }
         break;
     }
+    world.lease.release().await;
     let seconds = began.elapsed().as_secs_f64();
     Walk { report: UpReport::of(&world.scope.fleet, outcome, layers, seconds), stopped }
 }
@@ -181,7 +182,12 @@ async fn build<S: Storey>(
     report: &mut LayerReport,
 ) -> Result<(), StackError> {
     let mut facts = S::observe(world, Some(inputs)).await?;
-    let steps = S::plan(inputs, &facts)?;
+    let mut steps = S::plan(inputs, &facts)?;
+    // Taken just now: another may have been at work until then.
+    if !steps.is_empty() && world.lease.prove().await? {
+        facts = S::observe(world, Some(inputs)).await?;
+        steps = S::plan(inputs, &facts)?;
+    }
     run_steps::<S>(world, steps, &mut facts, &mut report.steps).await?;
     world.progress.gate(S::LAYER.proves());
     report.gate = Some(S::gate(world, inputs, &mut facts).await?);
@@ -205,13 +211,18 @@ async fn run_steps<S: Storey>(
         if world.interrupt.is_raised() {
             return Err(StackError::Interrupted);
         }
+        world.lease.prove().await?;
         let seen: &S::Facts = facts;
         let running = stage.iter().map(async |step| {
             let ended = S::apply(world, &step.op, seen).await;
             world.progress.step(step.resource, &step.name);
             ended
         });
-        let ended = side_by_side(running).await;
+        let ended = tokio::select! {
+            ended = side_by_side(running) => ended,
+            // What is in flight is left where it is: whoever has the lease now finds it.
+            lost = world.lease.lost() => return Err(lost),
+        };
         let mut failed = None;
         for (step, ended) in stage.iter().zip(ended) {
             match ended {
@@ -248,16 +259,18 @@ pub async fn down(world: &World) -> Walk<DownReport> {
     }
     let mut left = Vec::new();
     if stopped.is_none() {
-        match reports::delete(world).await {
-            Ok(()) => {}
-            Err(error) => stopped = Some(error),
-        }
+        stopped = reports::delete(world).await.err();
     }
     match leftovers(world).await {
         Ok(found) => left = found,
         Err(error) => {
             stopped.get_or_insert(error);
         }
+    }
+    // The lease is the last to go: until then nobody builds what we count.
+    match stopped {
+        None => stopped = world.lease.remove().await.err(),
+        Some(_) => world.lease.release().await,
     }
     let report = DownReport {
         fleet: Some(world.scope.fleet.clone()),
@@ -276,7 +289,11 @@ async fn raze<S: Storey>(world: &World) -> (LayerReport, Option<StackError>) {
     let mut steps = Vec::new();
     let ended = async {
         let mut facts = S::observe(world, None).await?;
-        let teardown = S::teardown(&world.scope, &facts);
+        let mut teardown = S::teardown(&world.scope, &facts);
+        if !teardown.is_empty() && world.lease.prove().await? {
+            facts = S::observe(world, None).await?;
+            teardown = S::teardown(&world.scope, &facts);
+        }
         run_steps::<S>(world, teardown, &mut facts, &mut steps).await
     }
     .await;

@@ -5,6 +5,7 @@ use contract::ExitCode;
 use crate::aws::AwsError;
 use crate::failure::Advice;
 use crate::stack::Layer;
+use crate::stack::lease::record::{Record, SKEW};
 
 /// Why a walk over the layers stopped.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,20 @@ pub enum StackError {
         /// What it lacks.
         missing: &'static str,
     },
+    /// Another run is at work on the fleet.
+    #[error("another run is at work on `{fleet}`: {by}")]
+    LeaseHeld {
+        /// The fleet.
+        fleet: String,
+        /// Who, where and since when.
+        by: Box<Record>,
+    },
+    /// Our own lease ended: it could not be renewed, or this machine slept.
+    #[error("the lease on `{fleet}` was not renewed in time")]
+    LeaseExpired {
+        /// The fleet.
+        fleet: String,
+    },
     /// Somebody asked us to stop.
     #[error("interrupted")]
     Interrupted,
@@ -60,6 +75,12 @@ impl Advice for StackError {
             Self::Kubernetes { hint, .. } => hint.clone(),
             Self::Conflict { hint, .. } => Some(hint.clone()),
             Self::Missing { .. } => Some("run `control up` without `--only`".into()),
+            Self::LeaseHeld { by, .. } => Some(format!(
+                "let it end; if it is dead, its lease is free {} s after {}",
+                SKEW.as_secs(),
+                by.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            )),
+            Self::LeaseExpired { .. } => Some("run the same command again".into()),
             Self::File { .. } | Self::Interrupted => None,
         }
     }
@@ -67,6 +88,7 @@ impl Advice for StackError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Conflict { .. } => ExitCode::PreflightBlocked,
+            Self::LeaseHeld { .. } => ExitCode::LeaseHeld,
             Self::Interrupted => ExitCode::Interrupted,
             _ => ExitCode::Error,
         }

@@ -9,7 +9,7 @@ use crate::aws::poll::Pace;
 use crate::config::FleetSpec;
 use crate::layers::identity::artifact::Artifact;
 use crate::output::Progress;
-use crate::stack::{Interrupt, Layer};
+use crate::stack::{Interrupt, Layer, Lease};
 
 /// Which fleet, where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct World {
     pub clients: Clients,
     /// How often waits look.
     pub pace: Pace,
+    /// What keeps two operators from each other.
+    pub lease: Lease,
     /// Whether somebody asked us to stop.
     pub interrupt: Interrupt,
     /// What people see meanwhile.

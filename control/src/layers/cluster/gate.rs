@@ -13,6 +13,9 @@ use crate::stack::{Gate, Inputs, StackError, World};
 /// A control plane takes nine minutes; 20 is what EKS allows itself.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
+/// The namespace that what the next layers apply goes into.
+const SYSTEM: &str = "kube-system";
+
 /// Waits until the cluster is ACTIVE and answers us.
 pub async fn wait(
     world: &World,
@@ -33,7 +36,11 @@ pub async fn wait(
             return Ok(None);
         }
         match prove(world, facts).await {
-            Ok(identity) => Ok(Some(identity)),
+            Ok(Some(identity)) => Ok(Some(identity)),
+            Ok(None) => {
+                missing = format!("its namespace `{SYSTEM}` is not there yet");
+                Ok(None)
+            }
             Err(error) if error.is_transient() => {
                 missing = contract::ErrorChain(&error).to_string();
                 Ok(None)
@@ -53,11 +60,16 @@ pub async fn wait(
     }
 }
 
-async fn prove(world: &World, facts: &ControlPlaneFacts) -> Result<String, kube::KubeError> {
+/// Who we are to the cluster; none while it does not have what it begins with.
+async fn prove(
+    world: &World,
+    facts: &ControlPlaneFacts,
+) -> Result<Option<String>, kube::KubeError> {
     let Some(cluster) = &facts.cluster else {
         // An ACTIVE cluster has all of its facts; without them there is nobody to ask yet.
-        return Ok(String::new());
+        return Ok(None);
     };
     let cluster = kube::connect(cluster, world.clients.credentials.clone()).await?;
-    Ok(cluster.prove().await?.username)
+    let username = cluster.prove().await?.username;
+    Ok(cluster.has_namespace(SYSTEM).await?.then_some(username))
 }

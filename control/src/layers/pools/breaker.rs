@@ -121,6 +121,7 @@ async fn meet(world: &World, pool: &str, demand: &Demand) -> Result<(), StackErr
     };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let Some(next) = next(&policy, demand, &now) else { return Ok(()) };
+    world.lease.prove().await?;
     let value = serde_json::to_string(&next).map_err(|_| AwsError::Incomplete {
         attempted: format!("write the policy `{name}`"),
         missing: "JSON",
