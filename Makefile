@@ -50,6 +50,14 @@ corpus-sample: build ## the corpus's sample, which CI plays
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
+.PHONY: torture
+torture: build ## control killed after each call that changes something, and each such call's answer lost: up and down
+	$(BIN)/torture
+
+.PHONY: torture-sample
+torture-sample: build ## a seeded twenty of these, which CI plays
+	$(BIN)/torture --sample 20
+
 .PHONY: torture-crashes
 torture-crashes: build ## the join killed at every point of its journal, one node for each
 	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture killed_at_any_point

@@ -5,6 +5,7 @@
 mod architecture;
 mod breaker;
 mod crashes;
+mod lease;
 mod lives;
 mod node_config;
 mod offers;

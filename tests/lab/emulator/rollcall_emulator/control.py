@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from . import views
+from .account import account
 from .eks import nodegroup_lifecycle
 from .faults import InvalidRule
 from .identity import Directory, Refused
@@ -35,6 +36,9 @@ class ControlApi:
             ("POST", "rules"): self._post_rules,
             ("DELETE", "rules"): self._delete_rules,
             ("GET", "calls"): self._get_calls,
+            ("GET", "account"): lambda _q, _b: self._view(account),
+            ("GET", "held"): self._get_held,
+            ("DELETE", "held"): self._delete_held,
             ("POST", "limits"): self._post_limits,
         }
 
@@ -89,6 +93,13 @@ class ControlApi:
 
     def _post_limits(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
         self.world.limits.change(body)
+        return 200, {}
+
+    def _get_held(self, query: dict[str, str], _body: Any) -> Answer:
+        return 200, self.world.held.calls(float(query.get("wait", 0)))
+
+    def _delete_held(self, _query: dict[str, str], _body: Any) -> Answer:
+        self.world.held.let_go()
         return 200, {}
 
     def _get_calls(self, query: dict[str, str], _body: Any) -> Answer:

@@ -2,20 +2,23 @@
 
 A rule is a JSON object: `service`, `op` (either may be `*`), `action`, and optionally `times`
 (then it is spent), `prob`, `delay_ms`, `status`, `code`, `message`, `match` (parameter -> value,
-compared as prefix of the journal's parameter), `caller` (part of the caller's ARN) and, for S3,
-`key_prefix`.
+compared as prefix of the journal's parameter), `resource` (what the call is about, as in the journal),
+`skip` (so many calls that match go through first), `caller` (part of the caller's ARN) and, for S3,
+`key_prefix`, and `reads` (true: only calls that change nothing; false: only those that do).
 Actions: `throttle`, `error`, `reset` (connection cut before the call), `reset_after` (the call
-took effect, its answer is lost), `delay`, `corrupt` (one bit of the answer's body is flipped).
+took effect, its answer is lost), `hold` (the call took effect, its answer is kept back until
+`DELETE held`: time to kill who waits for it), `stale` (a read is answered as the same read was
+before), `delay`, `corrupt` (one bit of the answer's body is flipped).
 """
 
 import random
 import threading
 from typing import Any
 
-ACTIONS = ("throttle", "error", "reset", "reset_after", "delay", "corrupt")
+ACTIONS = ("throttle", "error", "reset", "reset_after", "hold", "stale", "delay", "corrupt")
 FIELDS = {
     "service", "op", "action", "times", "prob", "delay_ms", "status", "code", "message", "match",
-    "key_prefix", "caller",
+    "key_prefix", "caller", "resource", "skip", "reads",
 }  # fmt: skip
 
 
@@ -56,12 +59,19 @@ class Rules:
             self._rules = [r for r in self._rules if rule_id is not None and r["id"] != rule_id]
 
     def strike(
-        self, service: str, op: str, params: dict[str, Any], caller: str = ""
+        self, service: str, op: str, params: dict[str, Any], caller: str = "", resource: str = ""
     ) -> dict[str, Any] | None:
         """The first rule that strikes this call; its `times` is counted down."""
         with self._lock:
             for rule in self._rules:
                 if not _matches(rule, service, op, params) or rule.get("caller", "") not in caller:
+                    continue
+                if rule.get("resource", resource) != resource:
+                    continue
+                if rule.get("reads", is_read(op)) != is_read(op):
+                    continue
+                rule["seen"] = rule.get("seen", 0) + 1
+                if rule["seen"] <= rule.get("skip", 0):
                     continue
                 if self._random.random() >= rule.get("prob", 1.0):
                     continue
@@ -71,6 +81,42 @@ class Rules:
                     self._rules.remove(rule)
                 return struck
         return None
+
+
+class Held:
+    """Calls that took effect and whose answers are kept back."""
+
+    LIMIT_SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self._calls: list[int] = []
+        self._changed = threading.Condition()
+
+    def wait(self, call: int) -> None:
+        """Keeps a call's answer back until it is let go, a minute at most."""
+        with self._changed:
+            self._calls.append(call)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: call not in self._calls, self.LIMIT_SECONDS)
+            if call in self._calls:
+                self._calls.remove(call)
+
+    def calls(self, seconds: float = 0.0) -> list[int]:
+        """The numbers of the calls that are held; waits a while for the first one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._calls, seconds)
+            return list(self._calls)
+
+    def let_go(self) -> None:
+        """Lets all of them go."""
+        with self._changed:
+            self._calls.clear()
+            self._changed.notify_all()
+
+
+def is_read(op: str) -> bool:
+    """Whether an operation changes nothing, by the names that AWS gives them."""
+    return op.startswith(("Describe", "Get", "List", "Head", "Lookup", "Simulate"))
 
 
 def _check(rule: Any) -> None:

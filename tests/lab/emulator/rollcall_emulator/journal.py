@@ -26,11 +26,14 @@ class Journal:
         self._count = itertools.count(1)
         self._lock = threading.Lock()
 
-    def open(self, service: str, op: str, params: dict[str, Any], caller: str) -> dict[str, Any]:
+    def open(
+        self, service: str, op: str, params: dict[str, Any], caller: str, resource: str
+    ) -> dict[str, Any]:
         """Records a call that has arrived; its status is filled in by `close`."""
         entry = {
             "service": service,
             "op": op,
+            "resource": resource,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "caller": caller,
             "status": None,

@@ -18,7 +18,7 @@ from typing import Any
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from . import errors, faults
+from . import account, errors, faults
 from .authorization import Authorizer
 from .control import ControlApi
 from .identity import Directory
@@ -38,6 +38,7 @@ class Application:
         self.control = ControlApi(world, directory)
         self.ready = ready
         self._aws: Any = None
+        self._answers: dict[Any, tuple[bytes, Any]] = {}
 
     def mount(self, aws: Any) -> None:
         """Puts moto's dispatcher behind the front door."""
@@ -59,8 +60,10 @@ class Application:
         call = classify(environ, body)
         principal = self.directory.find(call.access_key)
         caller = principal.arn if principal else "anonymous"
-        entry = self.world.journal.open(call.service, call.op, call.params, caller)
-        rule = self.world.rules.strike(call.service, call.op, entry["params"], caller)
+        with self.world.lock:
+            about = account.resource_of(self.world, call.params)
+        entry = self.world.journal.open(call.service, call.op, call.params, caller, about)
+        rule = self.world.rules.strike(call.service, call.op, entry["params"], caller, about)
         if rule and rule.get("delay_ms"):
             time.sleep(rule["delay_ms"] / 1000)
         if rule and rule["action"] == "reset":
@@ -81,9 +84,24 @@ class Application:
         self.world.journal.close(
             entry, status, _error_code(status, payload), rule["action"] if rule else None
         )
-        if rule and rule["action"] == "reset_after":
+        payload, headers = self._remembered(call, rule, payload, headers)
+        if rule and rule["action"] == "hold":
+            self.world.held.wait(entry["n"])
+        if rule and rule["action"] in ("reset_after", "hold"):
             _cut(environ)
         return _send(start_response, status, headers, payload)
+
+    def _remembered(
+        self, call: Call, rule: dict[str, Any] | None, payload: bytes, headers: Any
+    ) -> tuple[bytes, Any]:
+        """Keeps a read's answer; a `stale` rule gives the one before."""
+        if not faults.is_read(call.op) or call.service in ("s3", "sts"):
+            return payload, headers
+        key = (call.service, call.op, repr(sorted(call.params.items())))
+        before = self._answers.get(key)
+        self._answers[key] = (payload, headers)
+        stale = rule and rule["action"] == "stale" and before is not None
+        return before if stale else (payload, headers)
 
     @staticmethod
     def _injected(call: Call, rule: dict[str, Any] | None) -> errors.Response | None:

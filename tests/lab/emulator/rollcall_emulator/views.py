@@ -69,6 +69,7 @@ def eks(world: World) -> dict[str, Any]:
                 "name": cluster.name,
                 "status": cluster.status,
                 "version": cluster.version,
+                "createdAt": cluster.created_at.isoformat(),
                 "serviceCidr": cluster.network["serviceIpv4Cidr"],
                 "vpcId": cluster.vpc["vpcId"],
                 "addons": [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .clock import Clock
-from .faults import Rules
+from .faults import Held, Rules
 from .journal import Journal
 from .limits import Limits
 
@@ -36,6 +36,7 @@ class World:
     rules: Rules = field(default_factory=Rules)
     limits: Limits = field(default_factory=Limits)
     journal: Journal = field(default_factory=Journal)
+    held: Held = field(default_factory=Held)
     # Instances with a Node object, and whether it is Ready; the lab posts it.
     registered: dict[str, bool] = field(default_factory=dict)
     # Deployments in kube-system and how many replicas are available; the lab posts it.

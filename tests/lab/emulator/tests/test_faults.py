@@ -1,5 +1,6 @@
 """Fault rules and the journal."""
 
+import threading
 import time
 
 import pytest
@@ -113,3 +114,59 @@ def test_the_journal_has_every_call_in_order(emulator: Emulator) -> None:
     assert calls[1]["params"]["VpcId.1"] == "vpc-00000000000000000"
     assert calls[0]["caller"] == "arn:aws:iam::123456789012:user/operator"
     assert [c["n"] for c in calls] == list(range(since + 1, since + 4))
+
+
+def test_a_rule_can_pick_one_call_out_of_a_run(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.78.0.0/16", TagSpecifications=[
+        {"ResourceType": "vpc", "Tags": [{"Key": "Name", "Value": "picked"}]}
+    ])["Vpc"]["VpcId"]
+    rule = {
+        "service": "ec2", "op": "ModifyVpcAttribute", "resource": "picked", "skip": 1,
+        "action": "error", "status": 400, "code": "Picked", "times": 1,
+    }  # fmt: skip
+    emulator.control("POST", "rules", rule)
+
+    def modify() -> None:
+        ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+
+    modify()
+    with refusal("Picked"):
+        modify()
+    modify()
+    assert emulator.control("GET", "calls")[-1]["resource"] == "picked"
+    ec2.delete_vpc(VpcId=vpc)
+
+
+def test_a_held_call_took_effect_and_is_not_answered(emulator: Emulator) -> None:
+    rule = {"service": "ec2", "op": "CreateVpc", "action": "hold", "times": 1}
+    emulator.control("POST", "rules", rule)
+    ec2 = emulator.client("ec2")
+    before = emulator.control("GET", "account")
+    ended: list[Exception] = []
+
+    def create() -> None:
+        try:
+            ec2.create_vpc(CidrBlock="10.79.0.0/16")
+        except (ConnectionClosedError, ConnectionResetError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=create)
+    thread.start()
+    assert len(emulator.control("GET", "held?wait=10")) == 1
+    made = set(emulator.control("GET", "account")) - set(before)
+    assert "vpc vpc 10.79.0.0/16" in made, made
+    assert not ended
+    emulator.control("DELETE", "held")
+    thread.join(10)
+    assert ended and emulator.control("GET", "held") == []
+
+
+def test_a_stale_read_is_one_behind(emulator: Emulator) -> None:
+    rule = {"service": "ec2", "action": "stale", "reads": True}
+    ec2 = emulator.client("ec2")
+    before = len(ec2.describe_vpcs()["Vpcs"])
+    emulator.control("POST", "rules", rule)
+    ec2.create_vpc(CidrBlock="10.80.0.0/16")
+    assert len(ec2.describe_vpcs()["Vpcs"]) == before
+    assert len(ec2.describe_vpcs()["Vpcs"]) == before + 1

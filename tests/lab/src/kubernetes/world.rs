@@ -76,6 +76,8 @@ pub(super) struct Cluster {
     pub(super) name: String,
     pub(super) status: String,
     pub(super) version: Option<String>,
+    /// When it was made: a cluster of the same name may be another.
+    pub(super) created_at: String,
     pub(super) service_cidr: Option<String>,
     pub(super) addons: Vec<Addon>,
     pub(super) access_entries: Vec<AccessEntry>,

@@ -46,10 +46,18 @@ const SETTLE: Duration = Duration::from_millis(40);
 pub(super) async fn run(server: Arc<ApiServer>, timing: Timing, mut mode: watch::Receiver<Mode>) {
     let mut changed = server.store.subscribe();
     let mut heartbeats = nodes::Heartbeats::default();
+    let mut born = None;
     loop {
         changed.mark_unchanged();
         match server.watcher.observation().await {
-            Ok(observation) => pass(&server.store, &observation, &mut heartbeats, timing.grace),
+            Ok(observation) => {
+                let now = observation.cluster.as_ref().map(|cluster| cluster.created_at.clone());
+                if born.is_some() && now != born {
+                    forget(&server.store, &mut heartbeats);
+                }
+                born = now;
+                pass(&server.store, &observation, &mut heartbeats, timing.grace);
+            }
             Err(error) => tracing::warn!(error = %error, "controllers wait for the AWS emulator"),
         }
         let stopped = mode.wait_for(|mode| *mode == Mode::Stopped);
@@ -75,11 +83,7 @@ fn pass(
 ) {
     let Some(cluster) = observation.cluster.as_ref().filter(|cluster| cluster.status != "DELETING")
     else {
-        if !store.list(&NAMESPACES, "").objects.is_empty() {
-            tracing::info!("the cluster is gone: its objects are forgotten");
-            store.clear();
-            *heartbeats = nodes::Heartbeats::default();
-        }
+        forget(store, heartbeats);
         return;
     };
     if store.list(&NAMESPACES, "").objects.is_empty() {
@@ -91,6 +95,15 @@ fn pass(
     daemonsets::reconcile(store);
     deployments::reconcile(store);
     pods::schedule(store);
+}
+
+/// The cluster is gone, or another has its name: its objects are forgotten.
+fn forget(store: &Store, heartbeats: &mut nodes::Heartbeats) {
+    if !store.list(&NAMESPACES, "").objects.is_empty() {
+        tracing::info!("the cluster is gone: its objects are forgotten");
+        store.clear();
+        *heartbeats = nodes::Heartbeats::default();
+    }
 }
 
 /// Changes an object; that it has gone in between is no failure, the next pass sees it.
