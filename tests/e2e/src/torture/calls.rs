@@ -8,6 +8,9 @@ use serde_json::Value;
 /// Who `control` is; what the lab's own parts call is not its doing.
 pub const CALLER: &str = ":user/operator";
 
+/// What the lab itself calls with the same credentials: it hands nodes their roles.
+const OF_THE_LAB: &str = "AssumeRole";
+
 /// One call, known in every life of the same fleet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
@@ -43,7 +46,7 @@ pub fn of_control(journal: &Value) -> Vec<Call> {
     let mut seen: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     let entries = journal.as_array().into_iter().flatten();
     entries
-        .filter(|entry| text(entry, "caller").ends_with(CALLER))
+        .filter(|entry| text(entry, "caller").ends_with(CALLER) && text(entry, "op") != OF_THE_LAB)
         .map(|entry| {
             let (service, operation) = (text(entry, "service"), text(entry, "op"));
             let resource = text(entry, "resource");

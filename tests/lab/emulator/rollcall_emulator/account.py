@@ -31,9 +31,14 @@ def resource_of(world: World, params: dict[str, Any]) -> str:
     for number in range(1, 20):
         if params.get(f"TagSpecification.1.Tag.{number}.Key") == "Name":
             return str(params[f"TagSpecification.1.Tag.{number}.Value"])
-    found = [str(params[key]).rsplit("/", 1)[-1] for key in NAMES if params.get(key)]
+    found = [_last_word(str(params[key])) for key in NAMES if params.get(key)]
     found += [_named(world, str(params[key])) for key in IDS if params.get(key)]
     return " ".join(found)
+
+
+def _last_word(path: str) -> str:
+    """The last part of a path or an ARN; of numbered things, what they are the nth of."""
+    return next(part for part in reversed(path.split("/")) if not part.isdigit() or part == path)
 
 
 def _named(world: World, identifier: str) -> str:
@@ -82,7 +87,9 @@ def _network(world: World) -> list[str]:
     for groups in ec2.groups.values():
         lines += [f"security-group {g.name} in {name(g.vpc_id)}" for g in groups.values()]
     for nic in ec2.enis.values():
-        lines.append(f"interface {nic.description} in {name(nic.subnet.id)}")
+        # In which zone an instance is launched is the Auto Scaling group's choice.
+        place = "some zone" if nic.instance else name(nic.subnet.id)
+        lines.append(f"interface {nic.description} in {place}")
     lines += [f"endpoint {e.service_name} in {name(e.vpc_id)}" for e in ec2.vpc_end_points.values()]
     return lines
 
