@@ -49,6 +49,19 @@ impl ParameterError {
         Self { action, name: name.to_owned(), detail, code }
     }
 
+    /// Whether a right is missing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.code.as_deref() == Some("AccessDeniedException")
+    }
+
+    /// Whether the account makes more calls than it may.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        const CODES: [&str; 3] = ["ThrottlingException", "Throttling", "RequestLimitExceeded"];
+        self.code.as_deref().is_some_and(|code| CODES.contains(&code))
+    }
+
     /// Whether trying again cannot help: the node may not, or the account is full.
     #[must_use]
     pub fn is_final(&self) -> bool {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use contract::Diagnosis;
 
 use crate::host::{Deadline, Root};
-use crate::pipeline::walk::Node;
+use crate::pipeline::node::Node;
 
 /// How long a look takes at most when nothing else is said: a driver that says nothing for
 /// ten seconds hangs.

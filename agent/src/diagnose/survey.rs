@@ -19,7 +19,7 @@ use crate::phases::nodeadm::{End, Run};
 use crate::phases::{
     bootstrap, cni, configure, drivers, identify, notices, preflight, ready, register,
 };
-use crate::pipeline::walk::Node;
+use crate::pipeline::node::Node;
 use crate::report::file;
 
 /// How long who we are may take: all else hangs on it.

@@ -3,6 +3,7 @@
 //! Nothing else in the agent opens a file, starts a program or reads a clock. All paths go through
 //! [`Root`], so that the same program runs on a node and on a directory that looks like one.
 
+pub mod chance;
 pub mod clock;
 pub mod console;
 pub mod exec;

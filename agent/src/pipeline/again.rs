@@ -1,7 +1,8 @@
 //! After a Fail: when to prove again.
 //!
-//! After 15 s, doubling to 5 min; and at once when something that can be seen cheaply has changed,
-//! so that a repaired node joins within seconds.
+//! After 15 s, doubling to 5 min, and a little less by chance: a pool that fails as one is not to ask
+//! as one. At once when something that can be seen cheaply has changed, so that a repaired node joins
+//! within seconds.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use contract::names::{AGENT_CONFIG_PATH, NODEADM_DROPIN_DIR};
 use tokio::time::sleep;
 
-use crate::host::{Deadline, Root, files};
+use crate::host::{Deadline, Root, chance, files};
 use crate::phases::drivers;
 
 const FIRST: Duration = Duration::from_secs(15);
@@ -50,7 +51,10 @@ fn stamp(path: &Path) -> Option<(u64, u32, i64, i64)> {
     Some((meta.len(), meta.mode(), meta.mtime(), meta.mtime_nsec()))
 }
 
-/// How long until the next proving after `failures` earlier ones.
+/// The part of its pause that a node waits at least.
+const LEAST_PART: f64 = 0.75;
+
+/// The longest time until the next proving after `failures` earlier ones.
 #[must_use]
 pub fn pause(failures: u32) -> Duration {
     FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(LAST)
@@ -59,7 +63,7 @@ pub fn pause(failures: u32) -> Duration {
 /// Waits until it is time to prove again; gives the number of failures to go on counting from.
 /// `before` is the fingerprint from before the failed proving: a change during it counts.
 pub async fn wait(root: &Root, before: u64, failures: u32) -> u32 {
-    let deadline = Deadline::within(pause(failures));
+    let deadline = Deadline::within(chance::part_of(pause(failures), LEAST_PART));
     let mut last = before;
     while !deadline.has_passed() {
         sleep(POLL.min(deadline.remaining())).await;

@@ -1,6 +1,6 @@
 //! Walks the phases in order, again and again until the node is Ready, and stays.
 //!
-//! - [`walk`]: one proving, phase by phase;
+//! - [`walk`]: one proving of a [`node`], phase by phase;
 //! - [`prove`]: one phase, looked at until it has a verdict;
 //! - [`recorder`]: where every change goes;
 //! - [`budget`], [`enforce`] (with the pool's [`policy`]), [`again`]: how long, how strict, and when
@@ -11,6 +11,7 @@ pub mod again;
 pub mod budget;
 pub mod enforce;
 pub mod journal;
+pub mod node;
 pub mod points;
 pub mod policy;
 pub mod prove;
@@ -24,9 +25,10 @@ use contract::join_report::JoinOutcome;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
+use self::node::Node;
 use self::points::Point;
 use self::recorder::Recorder;
-use self::walk::{Node, Walk};
+use self::walk::Walk;
 use crate::host::{Deadline, Root, notify};
 use crate::phases::notices;
 
@@ -94,7 +96,7 @@ async fn join(node: &Node, recorder: &Recorder) {
         notify::ready();
         match proven {
             Ok(()) => break,
-            Err(_closed) if walk.has_left_warm_pool() => {}
+            Err(_closed) if walk.begins_anew() => {}
             Err(_closed) => {
                 let again = again::wait(&node.root, before, failures);
                 (failures, ()) = tokio::join!(again, walk.keep_evidence());

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use contract::names::{JOIN_STATE_DIR, policy_parameter};
 use contract::{AgentConfig, ErrorChain, PoolPolicy};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::aws::ssm::ParameterStore;
-use crate::host::{Root, files};
+use crate::aws::ssm::{ParameterError, ParameterStore};
+use crate::host::{Root, chance, files};
 
 /// How long Parameter Store may take before the copy on the disk decides.
 const ANSWER: Duration = Duration::from_secs(4);
+
+/// The longest pause before it is asked again when it has refused for the many that ask: GetParameter
+/// takes some forty calls a second for the whole account, and a pool that fails as one asks as one.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the policy of the node's pool is.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ impl PolicySource {
 
     /// The policy as it is now, as far as that can be known.
     pub async fn read(&self) -> PoolPolicy {
-        match timeout(ANSWER, self.store.get(&self.name)).await {
+        match timeout(ANSWER, self.ask()).await {
             Ok(Ok(Some(text))) => match serde_json::from_str(&text) {
                 Ok(policy) => {
                     self.keep(text.as_bytes());
@@ -55,6 +59,15 @@ impl PolicySource {
             Err(_) => {
                 tracing::info!("the pool's policy does not come: the last copy decides");
                 self.last()
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Option<String>, ParameterError> {
+        loop {
+            match self.store.get(&self.name).await {
+                Err(error) if error.is_throttled() => sleep(chance::part_of(PAUSE, 0.2)).await,
+                answer => return answer,
             }
         }
     }
@@ -108,6 +121,17 @@ mod tests {
         assert_eq!(source.read().await, observe, "the copy");
         *said.lock().unwrap() = Answer::ok(r#"{"Parameter":{"Value":"no JSON"}}"#);
         assert_eq!(source.read().await, observe, "what cannot be read changes nothing");
+
+        let asked = server.requests().len();
+        *said.lock().unwrap() = Answer::status(400, r#"{"__type":"ThrottlingException"}"#);
+        let heard = async {
+            while server.requests().len() < asked + 2 {
+                sleep(Duration::from_millis(5)).await;
+            }
+            *said.lock().unwrap() = Answer::ok(answer);
+        };
+        let (policy, ()) = tokio::join!(source.read(), heard);
+        assert_eq!(policy, observe, "too many asked at once");
 
         *said.lock().unwrap() = Answer::status(400, r#"{"__type":"ParameterNotFound"}"#);
         assert_eq!(source.read().await, PoolPolicy::default());

@@ -20,6 +20,7 @@ use crate::testing::imds_answers;
 use crate::testing::tls::Authority;
 
 mod canaries;
+mod configuration;
 mod lives;
 mod look;
 
@@ -47,6 +48,9 @@ show*config.service)
   if [ -e $R/config-fails ]; then
     echo ActiveState=failed; echo Result=exit-code; echo ExecMainStatus=1
   else echo ActiveState=inactive; fi ;;
+show*cloud-final.service)
+  [ -e $R/scripts-run ] && { echo LoadState=loaded; echo ActiveState=activating; exit 0; }
+  echo LoadState=not-found; echo ActiveState=inactive ;;
 show*) echo LoadState=not-found; echo ActiveState=inactive ;;
 esac
 exit 0

@@ -1,4 +1,7 @@
-//! One proving: the phases in join order, 3, 4 and 5 side by side.
+//! One proving: the phases in join order, 3, 4 and 5 side by side. Where kubelet is let start, in
+//! [`registration`], has a file of its own.
+
+mod registration;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,44 +14,30 @@ use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::budget::Budget;
 use super::enforce::Gate;
 use super::journal::config_hash;
+use super::node::Node;
 use super::points::Effect;
 use super::policy::PolicySource;
 use super::prove::prove;
 use super::recorder::Recorder;
 use crate::aws::ec2::Ec2;
-use crate::aws::eks::Eks;
 use crate::aws::s3::S3;
-use crate::aws::signed::Service;
 use crate::aws::ssm::ParameterStore;
-use crate::aws::{Endpoints, Imds, RoleCredentials};
-use crate::host::files::FileError;
-use crate::host::systemd::Systemd;
-use crate::host::{Deadline, Root, clock};
+use crate::host::{Deadline, clock};
 use crate::kube::{self, Cluster};
-use crate::phases::configure::proxy::WayToAws;
 use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
-use crate::phases::register::{Admission, Proofs};
-use crate::phases::{
-    bootstrap, cloud_init, cni, drivers, nodeadm, notices, preflight, ready, register,
-};
+use crate::phases::register::Proofs;
+use crate::phases::{bootstrap, cni, drivers, nodeadm, notices, preflight, ready, register};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
 use crate::report::{VerdictKey, evidence};
-
-/// Between two looks at cloud-init: short at first, for most scripts are.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const LAST_LOOK: Duration = Duration::from_millis(500);
-
-/// How long a connection to AWS may take.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long evidence may take to S3.
 const UPLOAD: Duration = Duration::from_secs(10);
@@ -59,75 +48,19 @@ const IMDS_ROUND: Duration = Duration::from_secs(5);
 /// How much longer than the phases before it the soft questions of phase 6 may take.
 const OUTLOOK: Duration = Duration::from_millis(200);
 
-/// The node, and the ways to what is around it.
-#[derive(Debug)]
-pub struct Node {
-    /// Its files.
-    pub root: Root,
-    /// This boot.
-    pub boot: String,
-    /// Its metadata service.
-    pub imds: Arc<Imds>,
-    /// Its role.
-    pub credentials: RoleCredentials,
-    /// Where AWS's services are.
-    pub endpoints: Endpoints,
-    /// Its PID 1.
-    pub systemd: Systemd,
-    /// For AWS's public endpoints.
-    pub http: reqwest::Client,
-    /// The proxies on the way there.
-    pub way: WayToAws,
-}
-
-impl Node {
-    /// The node below `root`.
-    ///
-    /// # Errors
-    /// When the client for AWS cannot be made.
-    pub fn of(root: Root) -> Result<Self, reqwest::Error> {
-        let boot = clock::boot_id(&root).unwrap_or_else(|error| {
-            tracing::warn!(error = %contract::ErrorChain(&error), "the boot has no id");
-            String::new()
-        });
-        let imds = Arc::new(Imds::from_env());
-        let way = WayToAws::from_env();
-        let learnt = way.clone();
-        let proxy = reqwest::Proxy::custom(move |url| learnt.to(url.as_str()));
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).proxy(proxy);
-        Ok(Self {
-            boot,
-            credentials: RoleCredentials::new(Arc::clone(&imds)),
-            imds,
-            endpoints: Endpoints::from_env(),
-            systemd: Systemd::new(root.clone()),
-            http: http.build()?,
-            way,
-            root,
-        })
-    }
-
-    /// EKS's own API.
-    #[must_use]
-    pub fn eks(&self, region: &str) -> Eks {
-        Eks(self.service("EKS", "eks", region))
-    }
-
-    /// EC2 in a region.
-    #[must_use]
-    pub fn ec2(&self, region: &str) -> Ec2 {
-        Ec2(self.service("EC2", "ec2", region))
-    }
-
-    fn service(&self, id: &str, name: &'static str, region: &str) -> Service {
-        let url = self.endpoints.url(id, name, region);
-        Service::new(name, url, region, self.credentials.clone(), self.http.clone())
-    }
-}
-
 /// A gate is closed; the recorder knows which, and why.
 #[derive(Debug)]
 pub struct Closed;
+
+/// Why a proving ended before its end, without a fault: the next one begins at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    /// The node has left its warm pool.
+    LeftWarmPool,
+    /// The configuration has changed since it was proven: the next proving has what is left of the
+    /// time.
+    Reconfigured,
+}
 
 /// What stays between provings.
 #[derive(Debug)]
@@ -136,7 +69,9 @@ pub struct Walk<'a> {
     recorder: &'a Recorder,
     has_channels: bool,
     has_parameter: bool,
-    left_warm_pool: Cell<bool>,
+    anew: Cell<Option<Anew>>,
+    /// How often in a row the configuration has changed under a proving.
+    changes: Cell<u32>,
     /// Bucket for evidence, and the ARN and region of the instance.
     bucket: Option<(String, String, String)>,
 }
@@ -160,6 +95,13 @@ impl Known {
     fn expected(&self) -> drivers::Expected {
         drivers::Expected::of(&self.document.instance_type, &self.gate.config)
     }
+
+    /// Whether the node is configured otherwise by now.
+    fn is_outdated(&self, now: &configure::Facts) -> bool {
+        let agent = now.agent.as_ref().and_then(|agent| agent.as_ref().ok());
+        agent.is_some_and(|config| *config != self.gate.config)
+            || config_hash(&now.merged) != config_hash(&self.merged)
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -171,15 +113,16 @@ impl<'a> Walk<'a> {
             recorder,
             has_channels: false,
             has_parameter: false,
-            left_warm_pool: Cell::new(false),
+            anew: Cell::new(None),
+            changes: Cell::new(0),
             bucket: None,
         }
     }
 
-    /// Whether the proving ended because the node has left its warm pool: once more, at once.
+    /// Whether the proving ended without a fault, and the next one is to begin at once.
     #[must_use]
-    pub fn has_left_warm_pool(&self) -> bool {
-        self.left_warm_pool.take()
+    pub const fn begins_anew(&self) -> bool {
+        self.anew.get().is_some()
     }
 
     /// One proving from the first phase to the last.
@@ -189,8 +132,13 @@ impl<'a> Walk<'a> {
     pub async fn once(&mut self) -> Result<(), Closed> {
         let started = Timestamp::now();
         let attempt = self.recorder.begin_attempt();
+        let goes_on = self.anew.take() == Some(Anew::Reconfigured);
+        if !goes_on {
+            self.changes.set(0);
+        }
+        let started = (attempt == 1 || goes_on).then_some(started);
         let (document, hostname, user_data) = self.identify().await?;
-        let known = self.configure(document, hostname, user_data, started, attempt).await?;
+        let known = self.configure(document, hostname, user_data, started).await?;
         let outlook = self.outlook(&known);
         let (reachable, drivers, written) =
             tokio::join!(self.preflight(&known), self.drivers(&known), self.bootstrap(&known));
@@ -235,8 +183,7 @@ impl<'a> Walk<'a> {
         document: Document,
         hostname: Option<String>,
         user_data: Option<Vec<u8>>,
-        started: Timestamp,
-        attempt: u32,
+        started: Option<Timestamp>,
     ) -> Result<Known, Closed> {
         let phase = Phase::Configure;
         self.recorder.begin(phase, Deadline::within(phase.cap()));
@@ -245,7 +192,7 @@ impl<'a> Walk<'a> {
             Some(Ok(config)) => config.clone(),
             _ => AgentConfig::new("", ""),
         };
-        let budget = self.budget(&config.deadlines, &document, started, attempt);
+        let budget = self.budget(&config.deadlines, &document, started);
         self.recorder.belongs_to(&config.cluster, &config.pool, budget.registration());
         self.recorder.keep_secret(user_data.as_deref().unwrap_or_default());
         let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
@@ -292,16 +239,14 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// The time of a proving; `started` when it is one of those that the whole time is for.
     fn budget(
         &self,
         deadlines: &Deadlines,
         document: &Document,
-        started: Timestamp,
-        attempt: u32,
+        started: Option<Timestamp>,
     ) -> Budget {
-        if attempt > 1 {
-            return Budget::again(deadlines.clone());
-        }
+        let Some(started) = started else { return Budget::again(deadlines.clone()) };
         let uptime = clock::uptime(&self.node.root).unwrap_or_default();
         let used = clock::time_used(started, document.pending(), uptime);
         Budget::first(deadlines.clone(), used)
@@ -519,135 +464,6 @@ impl<'a> Walk<'a> {
             helped: moved.is_ok(),
         });
         moved.err()
-    }
-
-    /// Lets kubelet start and waits for the Node object; gives its name.
-    async fn register(
-        &self,
-        known: &Known,
-        proofs: &Proofs,
-        username: &Option<String>,
-        attempt: u32,
-    ) -> Result<String, Closed> {
-        let phase = Phase::Register;
-        let Node { root, systemd, boot, .. } = self.node;
-        let scripts = known.gate.config.deadlines.cloud_init();
-        self.recorder.begin(phase, known.budget.limit(phase, scripts + known.budget.cap(phase)));
-        let name = bootstrap::kubelet_node_name(root).unwrap_or_else(|| known.name.clone());
-        self.recorder.know(|instance| instance.name.clone_from(&name));
-        if let Some(closed) = self.before_kubelet(known, &name, username).await {
-            self.recorder.end(phase, &closed);
-            return Err(Closed);
-        }
-        if self.left_warm_pool.get() {
-            return Err(Closed);
-        }
-        let deadline = known.budget.deadline(phase);
-        if let Err(error) = self.admit(proofs, attempt) {
-            let what = contract::ErrorChain(&error).to_string();
-            let finding = Finding::new(Reason::NodeadmRunFailed, phase, what);
-            self.recorder.end(phase, &Verdict::Fail(vec![finding]));
-            return Err(Closed);
-        }
-        let mut starting = match known.kubelet_runs {
-            true => register::Starting::not_needed(),
-            false => {
-                self.recorder.before(Effect::StartKubelet, boot);
-                register::Starting::begin(systemd, deadline)
-            }
-        };
-        let elapsed = || self.recorder.elapsed(phase);
-        let gather = async || {
-            let run = starting.progress().await;
-            register::gather(systemd, &known.kube, &name, run, elapsed(), deadline).await
-        };
-        let judge = |facts: &register::Facts| {
-            let verdict = register::verdict(facts, &name, boot, elapsed());
-            if verdict == Verdict::Pass {
-                self.recorder.after(Effect::StartKubelet, boot);
-            }
-            verdict
-        };
-        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
-        if proof.verdict.is_open() { Ok(name) } else { Err(Closed) }
-    }
-
-    /// Opens kubelet's assertion, once in a boot.
-    fn admit(&self, proofs: &Proofs, attempt: u32) -> Result<(), FileError> {
-        let Node { root, boot, .. } = self.node;
-        if !register::is_admitted(root, boot) {
-            self.recorder.before(Effect::Admit, boot);
-            register::admit(root, proofs, &Admission { boot: boot.clone(), attempt })?;
-        }
-        self.recorder.after(Effect::Admit, boot);
-        Ok(())
-    }
-
-    /// What must hold right before kubelet starts and may have changed since: cloud-init is done,
-    /// what its scripts left behind is legal, and kubelet's name is the one that is known.
-    async fn before_kubelet(
-        &self,
-        known: &Known,
-        name: &str,
-        username: &Option<String>,
-    ) -> Option<Verdict> {
-        if known.kubelet_runs {
-            return None;
-        }
-        let stuck = self.cloud_init(known).await;
-        if !stuck.is_open() {
-            return Some(stuck);
-        }
-        let announced = Verdict::of(self.announced().await);
-        let announced = known.gate.enforce(announced, Phase::Configure).await;
-        if !announced.is_open() || self.left_warm_pool.get() {
-            return (!announced.is_open()).then_some(announced);
-        }
-        let facts = configure::gather(&self.node.root, known.user_data.as_deref());
-        let facts = configure::with_additions(&self.node.root, facts, known.user_data.as_deref());
-        let verdict = known.gate.enforce(configure::verdict(&facts), Phase::Configure).await;
-        if !verdict.is_open() {
-            return Some(verdict);
-        }
-        let finding = register::name_finding(username.as_deref(), Some(name))?;
-        let verdict = known.gate.enforce(Verdict::Fail(vec![finding]), Phase::Configure).await;
-        (!verdict.is_open()).then_some(verdict)
-    }
-
-    /// What EC2 announces. An instance in a warm pool stays here until it is put in service, for
-    /// days perhaps; then everything is proven once more.
-    async fn announced(&self) -> Vec<Finding> {
-        loop {
-            let facts = notices::gather(&self.node.imds, Deadline::within(notices::ROUND)).await;
-            let Some(state) = facts.warm_pool() else {
-                let findings = notices::findings(&facts);
-                self.recorder.standing(notices::SOURCE, findings.clone());
-                return findings;
-            };
-            let why = format!("proven, and put aside in the warm pool (`{state}`)");
-            self.recorder.put_aside(Phase::Register, &why);
-            self.left_warm_pool.set(true);
-            sleep(notices::WARM_POLL).await;
-        }
-    }
-
-    /// Waits for cloud-init's last stage; ends with Pass or Fail.
-    async fn cloud_init(&self, known: &Known) -> Verdict {
-        let limit = known.gate.config.deadlines.cloud_init();
-        // A later proving has no whole time: one that waits for its turn has as long as one that runs.
-        let whole = known.budget.registration().unwrap_or_else(|| Deadline::within(limit));
-        let mut poll = FIRST_LOOK;
-        loop {
-            let facts = cloud_init::gather(&self.node.root, &self.node.systemd).await;
-            match cloud_init::verdict(&facts, limit, whole.has_passed()) {
-                Verdict::Wait(finding) => {
-                    self.recorder.held_up(Phase::Register, &finding.summary);
-                }
-                verdict => return verdict,
-            }
-            sleep(poll).await;
-            poll = (poll * 2).min(LAST_LOOK);
-        }
     }
 
     async fn ready(&self, known: &Known, name: &str, gpus: u32) -> Result<(), Closed> {

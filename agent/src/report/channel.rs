@@ -4,12 +4,13 @@
 //! second for the whole account. So the first report of a larger pool waits for a random part of a
 //! window, and retries are spread with full jitter: the SDK's three quick ones make a storm worse.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use contract::JoinReport;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+
+use crate::host::chance;
 
 /// The largest pool whose nodes report at once.
 const AT_ONCE: u32 = 3;
@@ -72,7 +73,7 @@ pub async fn serve<C: Channel>(
         if channel.is_spread(&message)
             && let Some(window) = window.take()
         {
-            sleep(window.mul_f64(random())).await;
+            sleep(chance::part_of(window, 0.0)).await;
             // What is wanted may have changed: look again.
             continue;
         }
@@ -89,7 +90,7 @@ pub async fn serve<C: Channel>(
             Delivery::Again(error) => {
                 tracing::info!(channel = C::NAME, %error, "the report is delivered later");
                 // A newer report ends the pause only by way of `wanted`: never faster than this.
-                sleep(pause.mul_f64(0.5 + random() / 2.0)).await;
+                sleep(chance::part_of(pause, 0.5)).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
@@ -103,12 +104,6 @@ pub fn window(pool_size: u32) -> Duration {
         return Duration::ZERO;
     }
     Duration::from_secs_f64(f64::from(pool_size) / REPORTS_PER_SECOND).min(WINDOW_MAX)
-}
-
-/// A number from 0 to below 1. The standard library seeds its hashers from the kernel.
-fn random() -> f64 {
-    let bits = RandomState::new().build_hasher().finish() >> 32;
-    f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// Waits for a delivery within `limit`; one that hangs is tried again.
@@ -189,7 +184,5 @@ mod tests {
         for (size, millis) in [(1, 0), (3, 0), (4, 3_200), (300, 240_000), (100_000, 900_000)] {
             assert_eq!(window(size).as_secs_f64().round(), (f64::from(millis) / 1000.0).round());
         }
-        assert!((0..100).map(|_| random()).all(|r| (0.0..1.0).contains(&r)));
-        assert_ne!(random(), random());
     }
 }

@@ -60,6 +60,34 @@ impl ReportParameter {
     pub fn new(store: ParameterStore, root: &Root, instance_arn: String) -> Self {
         Self { store, instance_arn, spool: Spool::of(root, "report") }
     }
+
+    /// Deletes the parameter. The right to do so is bound to the parameter's own tag: for one that is
+    /// gone it is refused, so a refusal after a call whose answer was lost says that it was deleted.
+    async fn withdraw(&self, name: &str) -> Delivery {
+        let may_be_gone = self.spool.is_withdrawing();
+        self.spool.withdraw(true);
+        points::reached(Point::Before(Effect::DeleteReport));
+        let delete = async {
+            match self.store.delete(name).await {
+                Err(error) if error.is_denied() && may_be_gone => {
+                    tracing::info!(%error, "an earlier call has deleted the report");
+                    Delivery::Done
+                }
+                result => delivery(result),
+            }
+        };
+        let delivered = within(ATTEMPT, delete).await;
+        match delivered {
+            Delivery::Done => {
+                points::reached(Point::Unrecorded(Effect::DeleteReport));
+                self.spool.forget();
+                points::reached(Point::After(Effect::DeleteReport));
+            }
+            Delivery::Never(_) => self.spool.withdraw(false),
+            Delivery::Again(_) => {}
+        }
+        delivered
+    }
 }
 
 fn delivery(result: Result<(), ParameterError>) -> Delivery {
@@ -111,17 +139,7 @@ impl Channel for ReportParameter {
                 }
                 delivered
             }
-            Message::Nothing(name) => {
-                points::reached(Point::Before(Effect::DeleteReport));
-                let delete = async { delivery(self.store.delete(name).await) };
-                let delivered = within(ATTEMPT, delete).await;
-                if matches!(delivered, Delivery::Done) {
-                    points::reached(Point::Unrecorded(Effect::DeleteReport));
-                    self.spool.forget();
-                    points::reached(Point::After(Effect::DeleteReport));
-                }
-                delivered
-            }
+            Message::Nothing(name) => self.withdraw(name).await,
         }
     }
 }
@@ -204,6 +222,29 @@ mod tests {
         assert_eq!(server.requests().len(), 3, "the same reason was not written again");
         drop(sender);
         task.await.unwrap();
+    }
+
+    /// IAM as it is for a right that is bound to the parameter's tag: what is gone has none.
+    #[tokio::test]
+    async fn a_refusal_after_a_lost_answer_says_that_it_is_gone() {
+        let denied = |_: &str| Answer::status(400, r#"{"__type":"AccessDeniedException"}"#);
+        let server = Server::start(denied).await;
+        let imds = Server::start(imds_answers).await;
+        let credentials = RoleCredentials::new(Arc::new(Imds::at(&imds.url())));
+        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials);
+        let dir = tempfile::tempdir().unwrap();
+        let channel = channel(&Root::new(dir.path()), store);
+        channel.spool.keep(&"a report", true);
+        let nothing = Message::Nothing("/rollcall/prod/h100/i-0abc".into());
+        for _ in 0..2 {
+            let refused = channel.deliver(&nothing).await;
+            assert!(matches!(refused, Delivery::Never(_)), "the right is missing: {refused:?}");
+            assert!(channel.spool.is_used());
+        }
+        channel.spool.withdraw(true);
+        let gone = channel.deliver(&nothing).await;
+        assert!(matches!(gone, Delivery::Done), "{gone:?}");
+        assert!(!channel.spool.is_used());
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct Spool {
 #[derive(Serialize, Deserialize)]
 struct Spooled<M> {
     delivered: bool,
+    /// Whether a call to take it back may have been made.
+    #[serde(default)]
+    withdrawing: bool,
     message: M,
 }
 
@@ -31,7 +34,25 @@ impl Spool {
 
     /// Remembers a message; a failure is logged and holds nobody up.
     pub fn keep(&self, message: &impl Serialize, delivered: bool) {
-        let bytes = serde_json::to_vec(&Spooled { delivered, message }).unwrap_or_default();
+        self.write(&Spooled { delivered, withdrawing: false, message });
+    }
+
+    /// Remembers that what was sent is being taken back, or that it was refused to be.
+    pub fn withdraw(&self, withdrawing: bool) {
+        let kept: Option<Spooled<serde_json::Value>> = self.read();
+        let (delivered, message) = kept.map(|kept| (kept.delivered, kept.message)).unzip();
+        let (delivered, message) = (delivered.unwrap_or_default(), message.unwrap_or_default());
+        self.write(&Spooled { delivered, withdrawing, message });
+    }
+
+    /// Whether a call to take it back may have been made, and its answer lost.
+    #[must_use]
+    pub fn is_withdrawing(&self) -> bool {
+        self.read::<serde_json::Value>().is_some_and(|spooled| spooled.withdrawing)
+    }
+
+    fn write(&self, spooled: &Spooled<impl Serialize>) {
+        let bytes = serde_json::to_vec(spooled).unwrap_or_default();
         let directory = self.path.parent().unwrap_or(&self.path);
         let kept = files::make_dir(directory, 0o700)
             .and_then(|()| files::write_atomic(&self.path, &bytes, 0o600));
@@ -84,8 +105,12 @@ mod tests {
         assert_eq!(spool.delivered::<String>(), None);
         spool.keep(&"a", true);
         assert_eq!(spool.delivered::<String>().as_deref(), Some("a"));
+        spool.withdraw(true);
+        assert!(spool.is_withdrawing() && spool.delivered::<String>().is_some());
         std::fs::write(&spool.path, "{torn").unwrap();
         assert!(spool.is_used() && spool.delivered::<String>().is_none());
+        spool.withdraw(true);
+        assert!(spool.is_withdrawing() && spool.undelivered::<String>().is_none());
         spool.forget();
         assert!(!spool.is_used());
     }

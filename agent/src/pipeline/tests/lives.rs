@@ -69,8 +69,8 @@ async fn a_node_in_a_warm_pool_is_proven_and_waits_for_service() {
     let mut walk = walk;
     let join = async {
         let first = Box::pin(walk.once()).await.is_ok();
-        let again = walk.has_left_warm_pool();
-        (first, again, Box::pin(walk.once()).await.is_ok(), walk.has_left_warm_pool())
+        let again = walk.begins_anew();
+        (first, again, Box::pin(walk.once()).await.is_ok(), walk.begins_anew())
     };
     let outside = async {
         let waits = || {

@@ -1,7 +1,6 @@
 //! The join is killed at every point that it lists itself, and comes to the same end: every file that
 //! it answers for, every parameter and every tag, as on a node that nobody disturbed; nothing twice.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,8 +20,15 @@ const FILES: [&str; 8] = [
     "etc/rollcall/agent.yaml",
 ];
 
-/// How long a pool of one node per point may take to come up.
-const UP: Duration = Duration::from_secs(900);
+/// The pools come up one after another: forty nodes that boot at once on two cores are slow enough
+/// to be found slow, with reasons of their own.
+const POOLS: [&str; 4] = ["gpu-a", "gpu-b", "gpu-c", "gpu-d"];
+
+/// How long that many more may take to come up.
+const UP: Duration = Duration::from_secs(300);
+
+/// How long each of the others then has until it is Ready and every channel has said so.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Points that only a join that fails and heals comes to.
 const OF_FAILURES: [&str; 3] = ["keep-evidence", "put-report", "delete-report"];
@@ -33,14 +39,34 @@ struct Story {
     fails: bool,
 }
 
+/// A story for each point, spread over the pools after two of nodes in each that nobody kills: of a
+/// pool that fails as a whole the breaker would open. The pools are alike in size.
 fn stories(points: &[String]) -> Vec<Story> {
     let of_failures = |point: &str| OF_FAILURES.iter().any(|effect| point.ends_with(effect));
-    let mut stories = vec![Story { point: None, fails: false }, Story { point: None, fails: true }];
-    for (index, point) in points.iter().enumerate() {
-        let fails = of_failures(point);
-        stories.push(Story { point: Some((index + 1, point.clone())), fails });
+    let undisturbed = |fails: bool| POOLS.iter().map(move |_| Story { point: None, fails });
+    let mut stories: Vec<Story> = undisturbed(false).chain(undisturbed(true)).collect();
+    for (number, point) in (1..).zip(points) {
+        stories.push(Story { point: Some((number, point.clone())), fails: of_failures(point) });
     }
+    let all = stories.len().next_multiple_of(POOLS.len());
+    stories.resize_with(all, || Story { point: None, fails: false });
     stories
+}
+
+/// The node of a pool that nobody killed.
+fn undisturbed<'a>(nodes: &'a [Node], pool: &str, fails: bool) -> &'a Node {
+    let mut of_pool = nodes.iter().filter(|node| node.pool == pool);
+    of_pool.nth(usize::from(fails)).unwrap()
+}
+
+/// Where the node of a story is: its pool, and its number there.
+const fn place(story: usize) -> (usize, usize) {
+    (story % POOLS.len(), story / POOLS.len())
+}
+
+fn target(story: usize) -> String {
+    let (pool, index) = place(story);
+    format!("{}/{index}", POOLS[pool])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +78,7 @@ async fn killed_at_any_point_the_join_comes_to_the_same_end() {
     let points = crash_points(&world).await;
     let stories = stories(&points);
     for (index, story) in stories.iter().enumerate() {
-        let target = format!("gpu/{index}");
+        let target = target(index);
         if let Some((number, _)) = &story.point {
             lay(&world, &target, &format!("join-dies={number}")).await;
         }
@@ -61,43 +87,48 @@ async fn killed_at_any_point_the_join_comes_to_the_same_end() {
         }
     }
     let file = dir.path().join("fleet.yaml");
-    std::fs::write(&file, crate::fleet_of(stories.len())).unwrap();
-    let up = ["up", "-f", file.to_str().unwrap(), "--yes", "-o", "json"];
-    let up = world.programs.run("control", &up, e2e::programs::Output::Captured, UP).await;
-    let failing = stories.iter().filter(|story| story.fails).count();
-    let up = up.unwrap().expect(ExitCode::NodesFailed).unwrap().json().unwrap();
-    assert_eq!(up["reasons"]["GpuCountShort"].as_array().unwrap().len(), failing, "{up:#}");
+    let file = file.to_str().unwrap();
+    let each = stories.len() / POOLS.len();
+    for up_to in 1..=POOLS.len() {
+        std::fs::write(file, crate::fleet_with(&POOLS[..up_to], each)).unwrap();
+        let up = ["up", "-f", file, "--yes", "-o", "json"];
+        let up = world.programs.run("control", &up, e2e::programs::Output::Captured, UP).await;
+        let up = up.unwrap().expect(ExitCode::NodesFailed).unwrap().json().unwrap();
+        let begun = stories.iter().enumerate().filter(|(index, _)| place(*index).0 < up_to);
+        let failing = begun.filter(|(_, story)| story.fails).count();
+        assert_eq!(up["reasons"]["GpuCountShort"].as_array().unwrap().len(), failing, "{up:#}");
+    }
 
     let nodes = nodes(&world).await;
     assert_eq!(nodes.len(), stories.len());
-    until("the failed nodes have left evidence and reported", || {
-        stories.iter().zip(&nodes).filter(|(story, _)| story.fails).all(|(_, node)| {
-            let spool = node.json("var/lib/rollcall/spool/report.json");
-            let journal = node.json("var/lib/rollcall/journal.json");
-            spool["delivered"] == true && journal["effects"]["keepEvidence"]["done"] == true
-        })
+    let failed = stories.iter().zip(&nodes).filter(|(story, _)| story.fails);
+    until("has left evidence and reported", failed, |node| {
+        let spool = node.json("var/lib/rollcall/spool/report.json");
+        let journal = node.json("var/lib/rollcall/journal.json");
+        spool["delivered"] == true && journal["effects"]["keepEvidence"]["done"] == true
     })
     .await;
     for (index, _) in stories.iter().enumerate().filter(|(_, story)| story.fails) {
-        let target = format!("gpu/{index}");
+        let target = target(index);
         world.lab("fault", &[&target, "clear"]).await.unwrap().expect(ExitCode::Success).unwrap();
     }
-    until("every node is Ready and has said so", || {
-        nodes.iter().all(|node| {
-            node.json("run/rollcall/report.json")["outcome"] == "ready"
-                && node.json("var/lib/rollcall/spool/tag.json")["message"] == "ready"
-                && !node.root.join("var/lib/rollcall/spool/report.json").exists()
-        })
+    until("is Ready and has said so", stories.iter().zip(&nodes), |node| {
+        node.json("run/rollcall/report.json")["outcome"] == "ready"
+            && node.json("var/lib/rollcall/spool/tag.json")["message"] == "ready"
+            && !node.root.join("var/lib/rollcall/spool/report.json").exists()
     })
     .await;
 
     let calls = calls(&world).await;
     for (story, node) in stories.iter().zip(&nodes) {
-        let undisturbed = &nodes[usize::from(story.fails)];
+        let undisturbed = undisturbed(&nodes, &node.pool, story.fails);
         let point = story.point.as_ref().map_or("nowhere", |(_, point)| point.as_str());
         let killed = node.was_killed();
         assert_eq!(killed, usize::from(story.point.is_some()), "killed at {point}");
-        assert_eq!(node.end(), undisturbed.end(), "killed at {point}");
+        for path in FILES {
+            let (end, expected) = (node.comparable(path), undisturbed.comparable(path));
+            assert_eq!(end, expected, "`{path}`, killed at {point}");
+        }
         once_only(node, point, story.fails, &calls);
     }
     let down = world.control(&["down", "--yes", "-o", "json"]).await.unwrap();
@@ -112,31 +143,40 @@ fn once_only(node: &Node, point: &str, fails: bool, calls: &[Value]) {
         let runs = log.matches("Checking user is root").count();
         assert_eq!(runs, 1, "nodeadm's {phase} phase, killed at {point}");
     }
-    let count = |operation: &str| {
-        let of_node = |call: &&Value| {
-            call["op"] == operation
-                && call["status"] == 200
-                && call["caller"].as_str().unwrap_or_default().ends_with(&node.instance)
-        };
-        calls.iter().filter(of_node).count()
-    };
-    // A call that was answered and not recorded is made again, and changes nothing: AWS has no
-    // token that would tell.
-    let again = |effect: &str| usize::from(point == format!("unrecorded-{effect}"));
-    let failed = usize::from(fails);
-    for (operation, effect, expected) in [
-        ("PutParameter", "put-report", failed),
-        ("DeleteParameter", "delete-report", failed),
-        ("CreateTags", "tag-instance", 1 + failed),
+    for (operations, effects) in [
+        (&["PutParameter", "DeleteParameter"][..], &["put-report", "delete-report"][..]),
+        (&["CreateTags"], &["tag-instance"]),
     ] {
-        let made = count(operation);
-        let most = expected + again(effect);
-        assert!((expected..=most).contains(&made), "{made} × {operation}, killed at {point}");
+        let said: Vec<String> = calls
+            .iter()
+            .filter(|call| {
+                operations.iter().any(|operation| call["op"] == *operation)
+                    && call["status"] == 200
+                    && call["caller"].as_str().unwrap_or_default().ends_with(&node.instance)
+            })
+            .map(message)
+            .collect();
+        // A call that was answered and not recorded is made again, and changes nothing: AWS has no
+        // token that would tell.
+        let is_unrecorded = effects.iter().any(|effect| point == format!("unrecorded-{effect}"));
+        let twice = said.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert!(twice <= usize::from(is_unrecorded), "twice, killed at {point}: {said:#?}");
+        let is_due = fails || operations.contains(&"CreateTags");
+        assert_eq!(!said.is_empty(), is_due, "{operations:?}, killed at {point}: {said:#?}");
     }
+}
+
+/// What a call says: of a report its verdict, which is what it is written for.
+fn message(call: &Value) -> String {
+    let parameters = &call["params"];
+    let verdict = |text: &str| text.split(" attempt=").next().unwrap_or_default().to_owned();
+    let text = parameters["Description"].as_str().or(parameters["Tag.1.Value"].as_str());
+    format!("{} {}", call["op"], verdict(text.unwrap_or_default()))
 }
 
 /// A node of the pool, as the lab knows it.
 struct Node {
+    pool: String,
     instance: String,
     name: String,
     root: PathBuf,
@@ -152,16 +192,28 @@ impl Node {
         serde_json::from_str(&self.text(path)).unwrap_or_default()
     }
 
+    /// How it stands, for who reads that it does not stand well.
+    fn stand(&self, story: &Story) -> String {
+        let point = story.point.as_ref().map_or("nowhere", |(_, point)| point.as_str());
+        let report = self.json("run/rollcall/report.json");
+        format!(
+            "{} {}: killed at {point} ({} times): {} {}\n  tag {}\n  report {}",
+            self.instance,
+            self.root.display(),
+            self.was_killed(),
+            report["outcome"],
+            report["phases"],
+            self.text("var/lib/rollcall/spool/tag.json"),
+            self.text("var/lib/rollcall/spool/report.json"),
+        )
+    }
+
     fn was_killed(&self) -> usize {
         let log = self.text("run/systemd-double/rollcall-join.service.log");
         log.matches("code=killed, status=9").count()
     }
 
-    /// What the join has left, but for times, the number of the proving, and whose it is.
-    fn end(&self) -> BTreeMap<String, String> {
-        FILES.iter().map(|path| ((*path).to_owned(), self.comparable(path))).collect()
-    }
-
+    /// A file that the join has left, but for times, the number of the proving, and whose it is.
     fn comparable(&self, path: &str) -> String {
         let mut text = self.text(path);
         if let Ok(mut value) = serde_json::from_str::<Value>(&text) {
@@ -190,9 +242,8 @@ impl Node {
 fn forget_times(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            for key in ["startedAt", "ms", "started", "updated", "deadline", "attempt", "uuid"] {
-                map.remove(key);
-            }
+            let own = ["startedAt", "ms", "started", "updated", "deadline", "attempt", "uuid"];
+            map.retain(|key, _| !own.contains(&key.as_str()));
             map.values_mut().for_each(forget_times);
         }
         Value::Array(items) => items.iter_mut().for_each(forget_times),
@@ -222,23 +273,22 @@ async fn lay(world: &World, target: &str, fault: &str) {
 
 async fn nodes(world: &World) -> Vec<Node> {
     let status = world.lab_status().await.unwrap();
-    let mut nodes: Vec<(u64, Node)> = status["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|node| node["pool"] == "gpu")
-        .map(|node| {
-            let text = |key: &str| node[key].as_str().unwrap().to_owned();
-            let found = Node {
-                instance: text("instance"),
-                name: text("name"),
-                root: Path::new(&text("root")).to_owned(),
-                address: text("address"),
-            };
-            (node["index"].as_u64().unwrap(), found)
-        })
-        .collect();
-    nodes.sort_by_key(|(index, _)| *index);
+    let mut nodes: Vec<((usize, usize), Node)> = Vec::new();
+    for node in status["nodes"].as_array().unwrap() {
+        let text = |key: &str| node[key].as_str().unwrap().to_owned();
+        let found = Node {
+            pool: text("pool"),
+            instance: text("instance"),
+            name: text("name"),
+            root: Path::new(&text("root")).to_owned(),
+            address: text("address"),
+        };
+        let Some(pool) = POOLS.iter().position(|pool| *pool == found.pool) else { continue };
+        let index = usize::try_from(node["index"].as_u64().unwrap()).unwrap();
+        nodes.push(((index, pool), found));
+    }
+    // In the order of the stories.
+    nodes.sort_by_key(|(place, _)| *place);
     nodes.into_iter().map(|(_, node)| node).collect()
 }
 
@@ -250,10 +300,23 @@ async fn calls(world: &World) -> Vec<Value> {
     serde_json::from_slice(&output.await.unwrap().stdout).unwrap()
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+/// Looks again until `condition` holds for each; says of whom it does not, and how they stand.
+async fn until<'a>(
+    what: &str,
+    nodes: impl Iterator<Item = (&'a Story, &'a Node)>,
+    condition: impl Fn(&Node) -> bool,
+) {
     let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(240), "waited in vain: {what}");
+    let mut missing: Vec<_> = nodes.collect();
+    loop {
+        missing.retain(|(_, node)| !condition(node));
+        if missing.is_empty() {
+            return;
+        }
+        if start.elapsed() > PATIENCE {
+            let stand: Vec<_> = missing.iter().map(|(story, node)| node.stand(story)).collect();
+            panic!("waited in vain until each {what}:\n{}", stand.join("\n"));
+        }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
