@@ -126,6 +126,10 @@ reasons! {
         "The agent's configuration is missing or does not say what it must.",
         "render it again and compare: control up writes it into the launch template's user data as /etc/rollcall/agent.yaml",
     }
+    AgentConfigUnknownReason { of(Configure), Soft,
+        "The agent's configuration makes an exception for a reason that this agent does not have.",
+        "correct the name under enforceReasons: the nearest known one is in the summary; until then that exception does nothing",
+    }
     UserDataNotMime { of(Configure), Hard,
         "The user data is neither MIME nor a NodeConfig, so nodeadm finds nothing in it.",
         "start the user data with `MIME-Version: 1.0` and a multipart boundary; control up writes it so",

@@ -25,6 +25,9 @@ pub use probe::{Directory, Surroundings, gather};
 /// The clock error from which signatures and certificates are refused.
 const SKEW_MAX: Duration = Duration::from_secs(300);
 
+/// How long STS may refuse the role. IAM is eventually consistent: seconds, by AWS's word.
+const ROLE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// What was found.
 #[derive(Debug)]
 pub struct Facts {
@@ -75,7 +78,7 @@ pub fn verdict(facts: &Facts, elapsed: Duration) -> Verdict {
     waiting.extend(services::awaited(&facts.services));
     let answer = match &facts.credentials {
         Ok(()) => api::answer(&facts.api, elapsed),
-        Err(error) => credentials_answer(error),
+        Err(error) => credentials_answer(error, elapsed),
     };
     match answer {
         Answer::Fine => {}
@@ -110,12 +113,16 @@ fn clock_finding(ahead: Option<i64>) -> Option<Finding> {
     })
 }
 
-fn credentials_answer(error: &CredentialsError) -> Answer {
+fn credentials_answer(error: &CredentialsError, elapsed: Duration) -> Answer {
     let text = ErrorChain(error).to_string();
     match error {
         // The profile of a new instance can lag behind it.
         CredentialsError::NoRole | CredentialsError::Imds(_) => {
             Answer::Heals(finding(Reason::CredentialsMissing, text))
+        }
+        // A role that was made or changed a moment ago is not known everywhere yet.
+        CredentialsError::Refused { .. } if elapsed < ROLE_PATIENCE => {
+            Answer::Heals(finding(Reason::CredentialsDenied, text))
         }
         CredentialsError::Refused { .. } | CredentialsError::Malformed { .. } => {
             Answer::Fails(finding(Reason::CredentialsDenied, text))
@@ -182,12 +189,10 @@ mod tests {
 
     #[test]
     fn what_cannot_heal_fails_at_once() {
-        let missing = CredentialsError::Refused { role: "r".into(), code: "Nope".into() };
         for (facts, reason) in [
             (on_host(|host| host.nodeadm = Program::Missing), "NodeadmMissing"),
             (on_host(|host| host.full = vec!["`/run` has 0 KiB left".into()]), "DiskFull"),
             (Facts { clock_ahead: Some(-301), ..facts() }, "ClockSkewed"),
-            (Facts { credentials: Err(missing), ..facts() }, "CredentialsDenied"),
             (
                 Facts { api: identity("arn:aws:sts::1:role", &["x"]), ..facts() },
                 "ApiServerUnauthorized",
@@ -218,6 +223,10 @@ mod tests {
         assert_eq!(after(80, &hung), ("wait", "DeadlineExceeded".into()));
         let no_role = Facts { credentials: Err(CredentialsError::NoRole), ..facts() };
         assert_eq!(after(80, &no_role), ("wait", "CredentialsMissing".into()));
+        let refused = CredentialsError::Refused { role: "r".into(), code: "Nope".into() };
+        let refused = Facts { credentials: Err(refused), ..facts() };
+        assert_eq!(after(10, &refused), ("wait", "CredentialsDenied".into()));
+        assert_eq!(after(20, &refused), ("fail", "CredentialsDenied".into()));
         let unknown = || {
             let error = KubeError::Unauthorized("Unauthorized".into());
             Facts { api: answers(Err(error)), ..facts() }

@@ -236,6 +236,8 @@ impl Recorder {
     pub fn standing(&self, source: &'static str, findings: Vec<Finding>) {
         {
             let mut state = self.state.borrow_mut();
+            let findings: Vec<Finding> =
+                findings.into_iter().map(|f| state.redactor.clean(f)).collect();
             if state.standing.get(source).map_or(findings.is_empty(), |old| *old == findings) {
                 return;
             }

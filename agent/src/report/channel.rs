@@ -22,6 +22,11 @@ const REPORTS_PER_SECOND: f64 = 1.25;
 const WINDOW_MAX: Duration = Duration::from_secs(15 * 60);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// The shortest pause after a failed attempt, and the part of the window that it is in a large pool:
+/// where one node is refused, others are about to report.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_PARTS: u32 = 20;
+
 /// How an attempt went.
 #[derive(Debug)]
 pub enum Delivery {
@@ -60,8 +65,9 @@ pub async fn serve<C: Channel>(
     pool_size: u32,
 ) {
     let mut delivered = channel.delivered();
+    let shortest = first_pause(pool_size);
     let mut window = Some(window(pool_size));
-    let mut pause = Duration::from_secs(1);
+    let mut pause = shortest;
     loop {
         let wanted = channel.wanted(&reports.borrow_and_update());
         let Some(message) = wanted.filter(|message| delivered.as_ref() != Some(message)) else {
@@ -81,7 +87,7 @@ pub async fn serve<C: Channel>(
             Delivery::Done => {
                 tracing::debug!(channel = C::NAME, "delivered");
                 delivered = Some(message);
-                pause = Duration::from_secs(1);
+                pause = shortest;
             }
             Delivery::Never(error) => {
                 tracing::warn!(channel = C::NAME, %error, "the report is not delivered");
@@ -104,6 +110,11 @@ pub fn window(pool_size: u32) -> Duration {
         return Duration::ZERO;
     }
     Duration::from_secs_f64(f64::from(pool_size) / REPORTS_PER_SECOND).min(WINDOW_MAX)
+}
+
+/// The longest pause after the first failed attempt.
+fn first_pause(pool_size: u32) -> Duration {
+    (window(pool_size) / PAUSE_PARTS).max(PAUSE_MIN)
 }
 
 /// Waits for a delivery within `limit`; one that hangs is tried again.
@@ -183,6 +194,9 @@ mod tests {
     fn the_window_grows_with_the_pool() {
         for (size, millis) in [(1, 0), (3, 0), (4, 3_200), (300, 240_000), (100_000, 900_000)] {
             assert_eq!(window(size).as_secs_f64().round(), (f64::from(millis) / 1000.0).round());
+        }
+        for (size, seconds) in [(1, 1), (16, 1), (300, 12), (100_000, 45)] {
+            assert_eq!(first_pause(size).as_secs(), seconds, "{size}");
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Facts, Form, NodeConfig, Source, Trouble, lint, placement};
 pub fn verdict(facts: &Facts) -> Verdict {
     let mut findings = Vec::new();
     findings.extend(agent_finding(facts.agent.as_ref()));
+    findings.extend(facts.agent.iter().flatten().filter_map(unknown_exceptions));
     findings.extend(source_findings(facts));
     if let Some(problem) = &facts.unmergeable {
         findings.push(finding(Reason::NodeConfigInvalid, problem.clone()));
@@ -41,6 +42,20 @@ fn agent_finding(agent: Option<&Result<AgentConfig, String>>) -> Option<Finding>
         None => format!("no `{AGENT_CONFIG_PATH}`, neither in the user data nor on the disk"),
     };
     Some(finding(Reason::AgentConfigInvalid, summary))
+}
+
+/// Exceptions for reasons that nobody can find. Soft: the agent may be older than its configuration.
+fn unknown_exceptions(config: &AgentConfig) -> Option<Finding> {
+    let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    let unknown = config.enforce_reasons.keys().filter(|reason| reason.known().is_none());
+    let names: Vec<String> = unknown
+        .map(|reason| match lint::nearest(reason.as_str(), &known) {
+            Some(nearest) => format!("`{reason}` (did you mean `{nearest}`?)"),
+            None => format!("`{reason}`"),
+        })
+        .collect();
+    let what = format!("`enforceReasons` names {}, which does nothing", names.join(", "));
+    (!names.is_empty()).then(|| finding(Reason::AgentConfigUnknownReason, what))
 }
 
 /// What keeps nodeadm from taking a source, and whether one is left.

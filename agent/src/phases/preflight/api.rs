@@ -116,7 +116,7 @@ fn refusal(target: &str, error: &KubeError, elapsed: Duration) -> Answer {
         }
         KubeError::Unauthorized(_) => Answer::Fails(finding(Reason::ApiServerUnauthorized, text)),
         KubeError::Dns(_) => Answer::Heals(finding(Reason::ApiServerDnsFailed, text)),
-        KubeError::Credentials(error) => credentials_answer(error),
+        KubeError::Credentials(error) => credentials_answer(error, elapsed),
         // A server that refuses or lacks the review says nothing of whether it knows us.
         KubeError::Forbidden(_) | KubeError::NotFound(_) | KubeError::Malformed(_) => Answer::Fine,
         KubeError::Cluster { .. }

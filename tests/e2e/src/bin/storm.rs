@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use e2e::Programs;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
@@ -24,6 +24,11 @@ const NODES: usize = 300;
 const RATE: f64 = 3.0;
 /// By then every report has to be there.
 const LIMIT: Duration = Duration::from_secs(300);
+/// Between two looks at how many have arrived.
+const POLL: Duration = Duration::from_secs(5);
+/// How much the agents yield to the emulator: AWS is not short of time because three hundred nodes
+/// share this machine.
+const NICE: &str = "10";
 /// The window in which no more than three times its share may be called.
 const WINDOW_MS: i64 = 10_000;
 
@@ -38,13 +43,16 @@ async fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr().lock(),
-                format!("storm: {error:#}\n").as_bytes(),
-            );
+            say(&format!("storm: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells whoever watches.
+fn say(text: &str) {
+    let _ =
+        std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{text}\n").as_bytes());
 }
 
 async fn storm(nodes: usize) -> anyhow::Result<Value> {
@@ -66,44 +74,44 @@ async fn storm(nodes: usize) -> anyhow::Result<Value> {
         agents.push(agent(&programs, dir.path(), node, &metadata, &endpoint)?);
     }
     let puts = loop {
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::time::sleep(POLL).await;
         // An emulator that three hundred agents keep busy may answer late.
         let Ok(puts) = puts(&endpoint).await else { continue };
+        say(&format!("{:3} s: {} reports", began.elapsed().as_secs(), arrived(&puts).len()));
         if arrived(&puts).len() >= nodes || began.elapsed() > LIMIT {
             break puts;
         }
     };
+    let elapsed = began.elapsed();
     let memory = agents.iter().filter_map(resident_kib).max().unwrap_or_default();
     for agent in &mut agents {
         agent.start_kill().context("could not end an agent")?;
     }
     drop(emulator);
-    judge(&puts, nodes, memory)
+    judge(&puts, nodes, elapsed, memory)
 }
 
 /// Holds what the journal says against what was promised.
-fn judge(puts: &[Put], nodes: usize, memory_kib: u64) -> anyhow::Result<Value> {
+fn judge(puts: &[Put], nodes: usize, elapsed: Duration, memory_kib: u64) -> anyhow::Result<Value> {
     let reports = arrived(puts).len();
-    let first = puts.first().context("nobody has reported")?.at;
-    let last = puts.iter().filter(|put| put.arrived).map(|put| put.at).max().unwrap_or(first);
     let busiest = puts
         .iter()
         .map(|put| puts.iter().filter(|p| (put.at..put.at + WINDOW_MS).contains(&p.at)).count())
         .max()
         .unwrap_or_default();
-    let share = nodes as f64 * WINDOW_MS as f64 / LIMIT.as_millis() as f64;
+    // Three hundred have five minutes; fewer have a second each as well.
+    let share = WINDOW_MS as f64 / 1000.0 * (nodes as f64 / LIMIT.as_secs_f64()).max(1.0);
     let summary = json!({
         "nodes": nodes,
         "reports": reports,
         "calls": puts.len(),
         "throttled": puts.iter().filter(|put| !put.arrived).count(),
-        "seconds": (last - first) as f64 / 1000.0,
+        "seconds": elapsed.as_secs(),
         "busiestTenSeconds": busiest,
         "shareOfTenSeconds": share,
         "largestAgentKib": memory_kib,
     });
-    ensure!(reports == nodes, "reports are lost: {summary}");
-    ensure!(last - first <= LIMIT.as_millis() as i64, "too late: {summary}");
+    ensure!(reports == nodes, "reports are late or lost: {summary}");
     ensure!(puts.len() as f64 <= 1.2 * nodes as f64, "too many calls: {summary}");
     ensure!(busiest as f64 <= 3.0 * share, "too many at once: {summary}");
     Ok(summary)
@@ -122,10 +130,10 @@ fn arrived(puts: &[Put]) -> BTreeSet<&str> {
 }
 
 async fn puts(endpoint: &str) -> anyhow::Result<Vec<Put>> {
-    let calls: Value =
-        serde_json::from_str(&curl(&[&format!("{endpoint}/_control/calls")]).await?)?;
+    let url = format!("{endpoint}/_control/calls?op=PutParameter");
+    let calls: Value = serde_json::from_str(&curl(&[&url]).await?)?;
     let calls = calls.as_array().context("the journal is no list")?;
-    let puts = calls.iter().filter(|call| call["op"] == "PutParameter").map(|call| Put {
+    let puts = calls.iter().map(|call| Put {
         name: call["params"]["Name"].as_str().unwrap_or_default().to_owned(),
         at: milliseconds(call["at"].as_str().unwrap_or_default()).unwrap_or_default(),
         arrived: call["status"] == 200,
@@ -175,7 +183,9 @@ fn agent(
     let root = dir.join(format!("n{node}"));
     std::fs::create_dir_all(root.join("dev"))?;
     std::fs::write(root.join("dev/console"), "")?;
-    Command::new(programs.bin.join("rollcall-agent"))
+    Command::new("/usr/bin/nice")
+        .args(["-n", NICE])
+        .arg(programs.bin.join("rollcall-agent"))
         .args(["join", "--root"])
         .arg(&root)
         .env_clear()
@@ -209,12 +219,14 @@ async fn metadata(nodes: usize, greeting: &Value) -> anyhow::Result<String> {
     Ok(url)
 }
 
-async fn answer(mut stream: TcpStream, nodes: usize, greeting: &Value) -> anyhow::Result<()> {
+async fn answer(stream: TcpStream, nodes: usize, greeting: &Value) -> anyhow::Result<()> {
+    let mut stream = BufReader::new(stream);
     loop {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
-            let byte = stream.read_u8().await?;
-            request.push(byte);
+            if stream.read_until(b'\n', &mut request).await? == 0 {
+                return Ok(());
+            }
         }
         let text = String::from_utf8_lossy(&request);
         let path = text.split(' ').nth(1).unwrap_or_default();

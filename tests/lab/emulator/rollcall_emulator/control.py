@@ -103,4 +103,4 @@ class ControlApi:
         return 200, {}
 
     def _get_calls(self, query: dict[str, str], _body: Any) -> Answer:
-        return 200, self.world.journal.calls(int(query.get("since", 0)))
+        return 200, self.world.journal.calls(int(query.get("since", 0)), query.get("op"))

@@ -53,7 +53,8 @@ class Journal:
         if fault:
             entry["fault"] = fault
 
-    def calls(self, since: int = 0) -> list[dict[str, Any]]:
-        """All calls after number `since`."""
+    def calls(self, since: int = 0, op: str | None = None) -> list[dict[str, Any]]:
+        """All calls after number `since`, or those of one operation."""
         with self._lock:
-            return [dict(entry) for entry in self._calls[since:]]
+            found = self._calls[since:]
+        return [dict(entry) for entry in found if op is None or entry["op"] == op]
