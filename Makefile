@@ -64,7 +64,7 @@ torture-crashes: build ## the join killed at every point of its journal, one nod
 
 .PHONY: torture-reports
 torture-reports: build ## 300 agents that fail at once, against the account's limit of three reports a second
-	$(BIN)/storm
+	nice -n -10 $(BIN)/storm
 
 .PHONY: e2e
 e2e: build e2e-setup ## the stories of a fleet and its nodes, on real Kubernetes and machines; says what it skips where that cannot be
