@@ -10,7 +10,11 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use crate::aws::error::{Attempted as _, AwsError};
 
 /// Attempts per call, the first included: what rides out a throttled account.
-const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 10;
+/// Before the second attempt; doubles, with jitter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// Between two attempts at most.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 /// A single attempt; EKS and EC2 answer mutating calls within a few seconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection that takes longer than this is not coming.
@@ -59,7 +63,12 @@ impl Clients {
     /// [`AwsError`] when no region is set or no credentials are found.
     pub async fn load(region: Option<&str>) -> Result<Self, AwsError> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(ATTEMPTS)
+                    .with_initial_backoff(FIRST_BACKOFF)
+                    .with_max_backoff(LONGEST_BACKOFF),
+            )
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT)

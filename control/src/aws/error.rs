@@ -3,7 +3,7 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
-use contract::ErrorChain;
+use contract::{ErrorChain, StepOutcome};
 
 use crate::failure::Advice;
 
@@ -141,6 +141,30 @@ impl Advice for AwsError {
             Self::Incomplete { .. } | Self::TimedOut { .. } | Self::Broken { .. } => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+/// How a deletion ended: what is not there any more is gone.
+///
+/// # Errors
+/// Any other refusal.
+pub fn gone<T>(answer: Result<T, AwsError>) -> Result<StepOutcome, AwsError> {
+    match answer {
+        Ok(_) => Ok(StepOutcome::Done),
+        Err(error) if error.is_not_found() => Ok(StepOutcome::Unchanged),
+        Err(error) => Err(error),
+    }
+}
+
+/// How a call ended whose effect may be there already, which AWS says with that code.
+///
+/// # Errors
+/// Any other refusal.
+pub fn already<T>(answer: Result<T, AwsError>, code: &str) -> Result<StepOutcome, AwsError> {
+    match answer {
+        Ok(_) => Ok(StepOutcome::Done),
+        Err(error) if error.code() == Some(code) => Ok(StepOutcome::Unchanged),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use contract::StepOutcome;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::aws::AwsError;
 use crate::stack::{Interrupt, StackError};
+
+/// Interfaces of ended instances and load balancers linger for minutes.
+const DEPENDENCY_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How often a wait looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +69,37 @@ pub async fn until<T>(
         // An interrupt ends the pause; the loop's head answers it.
         let _ = timeout(pause.min(left), interrupt.raised()).await;
         pause = pace.slower(pause);
+    }
+}
+
+/// Repeats a deletion while something that is itself on its way out still holds it.
+///
+/// # Errors
+/// The last refusal, when that does not go either.
+pub async fn patiently(
+    pace: Pace,
+    interrupt: &Interrupt,
+    delete: impl AsyncFn() -> Result<StepOutcome, AwsError>,
+) -> Result<StepOutcome, StackError> {
+    let held = |error: &AwsError| {
+        matches!(
+            error.code(),
+            Some("DependencyViolation" | "InvalidIPAddress.InUse" | "InvalidParameterValue")
+                | Some("InvalidNetworkInterface.InUse" | "ResourceInUse")
+        )
+    };
+    let mut last = None;
+    let look = async || match delete().await {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if held(&error) => {
+            last = Some(error);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    };
+    match until(pace, DEPENDENCY_DEADLINE, interrupt, look).await? {
+        Waited::Came(outcome) => Ok(outcome),
+        Waited::TooLong => Err(last.map_or(StackError::Interrupted, StackError::from)),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Walks the layers: up (observe → plan → apply → gate), plan alone, and down, backwards.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::StepOutcome;
 use serde::Serialize;
 
-use crate::aws::poll::side_by_side;
+use crate::aws::poll::{side_by_side, until};
 use crate::layers::addons::Addons;
 use crate::layers::cluster::ControlPlane;
 use crate::layers::gpu::Gpu;
@@ -48,6 +48,9 @@ macro_rules! for_layer {
         }
     };
 }
+
+/// Reads lag behind writes by seconds.
+const READS_LAG: Duration = Duration::from_secs(15);
 
 /// What a walk did before it ended, and why it ended early.
 #[derive(Debug)]
@@ -261,7 +264,7 @@ pub async fn down(world: &World) -> Walk<DownReport> {
     if stopped.is_none() {
         stopped = reports::delete(world).await.err();
     }
-    match leftovers(world).await {
+    match settled_leftovers(world, stopped.is_none()).await {
         Ok(found) => left = found,
         Err(error) => {
             stopped.get_or_insert(error);
@@ -307,6 +310,20 @@ async fn raze<S: Storey>(world: &World) -> (LayerReport, Option<StackError>) {
     };
     world.progress.end(mark, &text);
     (report, ended.err())
+}
+
+/// What is still owned. After a walk that came to its end, what is found is looked for again for a
+/// while: reads lag behind deletions.
+async fn settled_leftovers(world: &World, ended: bool) -> Result<Vec<Left>, StackError> {
+    let mut left = leftovers(world).await?;
+    if ended && !left.is_empty() {
+        let look = async || {
+            left = leftovers(world).await?;
+            Ok(left.is_empty().then_some(()))
+        };
+        until(world.pace, READS_LAG, &world.interrupt, look).await?;
+    }
+    Ok(left)
 }
 
 /// What is still owned, looked up anew: whatever a walk down would still remove.

@@ -17,6 +17,8 @@ use crate::layers::names::spec_hash;
 use crate::stack::{Applied, Layer, StackError, World};
 
 const DELETE_DEADLINE: Duration = Duration::from_secs(300);
+/// Reads lag behind writes by seconds.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
 
 type Done = Result<Applied<AddonsFacts>, StackError>;
 
@@ -49,7 +51,10 @@ pub async fn apply_object(
     object: &Value,
 ) -> Result<StepOutcome, StackError> {
     let what = format!("apply {}", label(object));
-    let Some(facts) = cluster_facts(&world.clients, &world.scope.fleet).await? else {
+    // The layer below has proven it; a read may still be from before that.
+    let look = async || Ok(cluster_facts(&world.clients, &world.scope.fleet).await?);
+    let Waited::Came(facts) = until(world.pace, READ_DEADLINE, &world.interrupt, look).await?
+    else {
         return Err(StackError::Missing { layer, missing: "an ACTIVE cluster" });
     };
     let cluster = kube::connect(&facts, world.clients.credentials.clone()).await;

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{
 use contract::StepOutcome;
 use serde_json::Value;
 
-use crate::aws::{Attempted as _, AwsError};
+use crate::aws::{Attempted as _, AwsError, error};
 use crate::layers::identity::artifact::{self, Artifact};
 use crate::layers::identity::desired::{BucketWish, NODE_POLICY, RoleWish};
 use crate::layers::identity::observe::{BucketFact, IdentityFacts, RoleFact};
@@ -42,13 +42,9 @@ pub async fn apply(world: &World, op: &Op, _: &IdentityFacts) -> Done {
     }
 }
 
-/// A deletion of what is not there any more is done.
+/// How a deletion ended; nothing new is known.
 fn gone<T>(answer: Result<T, AwsError>) -> Done {
-    match answer {
-        Ok(_) => Ok(Applied::ended(StepOutcome::Done)),
-        Err(error) if error.is_not_found() => Ok(Applied::ended(StepOutcome::Unchanged)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Applied::ended(error::gone(answer)?))
 }
 
 fn iam_tags(tags: &BTreeMap<String, String>) -> Result<Vec<IamTag>, AwsError> {

@@ -1,5 +1,7 @@
 //! The network as it is, found by the fleet's tag.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ec2::types::{Filter, Tag};
 use contract::names::TAG_FLEET;
 
@@ -29,6 +31,8 @@ pub struct NetworkFacts {
     pub tables: Vec<TableFact>,
     /// Seconds of what should be there once: an SDK's retry of a lost answer makes them.
     pub surplus: Vec<Surplus>,
+    /// Tags of everything above, by id.
+    pub tags: BTreeMap<String, BTreeMap<String, String>>,
     /// Network interfaces in the VPC, whoever made them.
     pub interfaces: Vec<InterfaceFact>,
     /// Security groups in the VPC but its default one, whoever made them.
@@ -158,9 +162,13 @@ pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
     facts.vpc = vpcs.next();
     facts.surplus.extend(vpcs.map(|vpc| Surplus::Vpc(vpc.id)));
     if let Some(id) = facts.vpc.as_ref().map(|vpc| vpc.id.clone()) {
-        let (support, hostnames) = dns(clients, &id).await?;
-        if let Some(vpc) = &mut facts.vpc {
-            (vpc.dns_support, vpc.dns_hostnames) = (support, hostnames);
+        match (dns(clients, &id).await?, &mut facts.vpc) {
+            (Some((support, hostnames)), Some(vpc)) => {
+                (vpc.dns_support, vpc.dns_hostnames) = (support, hostnames);
+            }
+            // The list was from before it was deleted.
+            (None, vpc) => *vpc = None,
+            (Some(_), None) => {}
         }
         facts.interfaces = interfaces(clients, &id).await?;
         facts.security_groups = security_groups(clients, &id).await?;
@@ -180,7 +188,42 @@ pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
     let (tables, twice) = once(tables(clients, fleet, &owned).await?, |t| t.name.clone());
     facts.tables = tables;
     facts.surplus.extend(twice.into_iter().map(Surplus::Table));
+    facts.tags = tags(clients, fleet, &facts.ids()).await?;
     Ok(facts)
+}
+
+impl NetworkFacts {
+    /// Ids of everything that carries the fleet's tags.
+    fn ids(&self) -> Vec<String> {
+        let mut ids: Vec<&String> = self.vpc.iter().map(|vpc| &vpc.id).collect();
+        ids.extend(self.gateway.iter().map(|gateway| &gateway.id));
+        ids.extend(self.subnets.iter().map(|subnet| &subnet.id));
+        ids.extend(self.addresses.iter().map(|address| &address.id));
+        ids.extend(self.nats.iter().map(|nat| &nat.id));
+        ids.extend(self.tables.iter().map(|table| &table.id));
+        ids.into_iter().cloned().collect()
+    }
+}
+
+/// Values of one filter that EC2 takes (EC2 API reference, Filter).
+const FILTER_VALUES: usize = 200;
+
+async fn tags(
+    clients: &Clients,
+    fleet: &str,
+    ids: &[String],
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, AwsError> {
+    let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for some in ids.chunks(FILTER_VALUES) {
+        let filter = Filter::builder().name("resource-id").set_values(Some(some.to_vec())).build();
+        let pages = clients.ec2.describe_tags().filters(filter).into_paginator().items().send();
+        let tags = pages.try_collect().await.attempted(|| format!("list the tags of `{fleet}`"))?;
+        for tag in tags {
+            let one = found.entry(text(tag.resource_id())).or_default();
+            one.insert(text(tag.key()), text(tag.value()));
+        }
+    }
+    Ok(found)
 }
 
 /// The first of each name, and the others. Ids are sorted, so that every run keeps the same one.
@@ -230,7 +273,8 @@ fn by_id<T>(items: impl Iterator<Item = T>, id: impl Fn(&T) -> &str) -> Vec<T> {
     items
 }
 
-async fn dns(clients: &Clients, vpc: &str) -> Result<(bool, bool), AwsError> {
+/// Whether the VPC's resolver and its DNS names are on; none when it does not exist any more.
+async fn dns(clients: &Clients, vpc: &str) -> Result<Option<(bool, bool)>, AwsError> {
     use aws_sdk_ec2::types::VpcAttributeName::{EnableDnsHostnames, EnableDnsSupport};
     let mut answers = [false; 2];
     for (slot, attribute) in answers.iter_mut().zip([EnableDnsSupport, EnableDnsHostnames]) {
@@ -241,11 +285,16 @@ async fn dns(clients: &Clients, vpc: &str) -> Result<(bool, bool), AwsError> {
             .attribute(attribute)
             .send()
             .await
-            .attempted(|| format!("read the DNS settings of the VPC `{vpc}`"))?;
+            .attempted(|| format!("read the DNS settings of the VPC `{vpc}`"));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let setting = answer.enable_dns_support().or(answer.enable_dns_hostnames());
         *slot = setting.and_then(|value| value.value()).unwrap_or(false);
     }
-    Ok((answers[0], answers[1]))
+    Ok(Some((answers[0], answers[1])))
 }
 
 pub(super) async fn gateways(

@@ -36,6 +36,8 @@ pub enum Op {
     SetRoute(String, WayOut),
     /// Has a subnet use a table.
     Associate(String, String),
+    /// Puts tags on what lacks them.
+    Tag(Vec<String>, Tags),
     /// Removes a NAT gateway.
     DeleteNat(String),
     /// Gives an address back.
@@ -65,6 +67,7 @@ pub fn plan(desired: &Desired, facts: &NetworkFacts) -> Result<Vec<Step<Op>>, St
     plan_subnets(desired, facts, &mut steps);
     plan_ways_out(desired, facts, &mut steps);
     plan_tables(desired, facts, &mut steps);
+    plan_tags(desired, facts, &mut steps);
     for surplus in &facts.surplus {
         steps.push(surplus_step(surplus).because("is there once too often"));
     }
@@ -76,6 +79,72 @@ fn own_tags(desired: &Desired, name: &str, spec: &[&str], extra: &[(&str, &str)]
     all.insert(TAG_SPEC.into(), spec_hash(spec));
     all.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     all
+}
+
+fn vpc_tags(desired: &Desired) -> Tags {
+    own_tags(desired, &desired.vpc, &["vpc", &desired.cidr.to_string()], &[])
+}
+
+fn gateway_tags(desired: &Desired) -> Tags {
+    own_tags(desired, &desired.gateway, &["internet gateway"], &[])
+}
+
+fn subnet_tags(desired: &Desired, wish: &SubnetWish) -> Tags {
+    // The AWS load balancer controller finds its subnets by these.
+    let role =
+        if wish.public { "kubernetes.io/role/elb" } else { "kubernetes.io/role/internal-elb" };
+    let cidr = wish.cidr.to_string();
+    own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone], &[(role, "1")])
+}
+
+fn nat_tags(desired: &Desired, wish: &NatWish) -> Tags {
+    own_tags(desired, &wish.name, &["nat"], &[])
+}
+
+fn table_tags(desired: &Desired, name: &str) -> Tags {
+    own_tags(desired, name, &["route table"], &[])
+}
+
+/// The tags of everything that is there and stays: id, name, tags.
+#[must_use]
+pub fn wanted_tags(desired: &Desired, facts: &NetworkFacts) -> Vec<(String, String, Tags)> {
+    let mut wanted = Vec::new();
+    let mut want = |id: Option<&String>, name: &str, tags: Tags| {
+        wanted.extend(id.map(|id| (id.clone(), name.to_owned(), tags)));
+    };
+    want(facts.vpc.as_ref().map(|vpc| &vpc.id), &desired.vpc, vpc_tags(desired));
+    let gateway = facts.gateway.as_ref().map(|gateway| &gateway.id);
+    want(gateway, &desired.gateway, gateway_tags(desired));
+    for wish in &desired.subnets {
+        let fact = facts.subnets.iter().find(|fact| fact.name == wish.name);
+        want(fact.map(|fact| &fact.id), &wish.name, subnet_tags(desired, wish));
+    }
+    for wish in &desired.nats {
+        let address = facts.addresses.iter().find(|fact| fact.name == wish.name);
+        want(address.map(|fact| &fact.id), &wish.name, nat_tags(desired, wish));
+        let nat = facts.nats.iter().find(|fact| fact.name == wish.name);
+        want(nat.map(|fact| &fact.id), &wish.name, nat_tags(desired, wish));
+    }
+    for wish in &desired.tables {
+        let fact = facts.tables.iter().find(|fact| fact.name == wish.name);
+        want(fact.map(|fact| &fact.id), &wish.name, table_tags(desired, &wish.name));
+    }
+    wanted
+}
+
+/// Tags that are missing or say something else are put right; those of others are left alone.
+fn plan_tags(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) {
+    for (id, name, mut tags) in wanted_tags(desired, facts) {
+        let found = facts.tags.get(&id);
+        tags.retain(|key, value| found.and_then(|found| found.get(key)) != Some(value));
+        if tags.is_empty() {
+            continue;
+        }
+        let keys: Vec<&str> = tags.keys().map(String::as_str).collect();
+        let why = format!("`{}` missing or different on {id}", keys.join("`, `"));
+        let step = Step::change(0, "tags", name, Op::Tag(vec![id], tags.clone()));
+        steps.push(step.because(why));
+    }
 }
 
 /// Addresses cannot be changed in place, and replacing a VPC means replacing the fleet.
@@ -101,8 +170,8 @@ fn plan_vpc(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) 
     let cidr = desired.cidr.to_string();
     match &facts.vpc {
         None => {
-            let tags = own_tags(desired, &desired.vpc, &["vpc", &cidr], &[]);
-            steps.push(Step::add(0, "vpc", &desired.vpc, Op::CreateVpc(cidr, tags)));
+            let op = Op::CreateVpc(cidr, vpc_tags(desired));
+            steps.push(Step::add(0, "vpc", &desired.vpc, op));
             let step = Step::add(1, "vpc dns", &desired.vpc, Op::SetDns);
             steps.push(step.because("nodes find the API server by name"));
         }
@@ -115,9 +184,8 @@ fn plan_vpc(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) 
     let vpc = facts.vpc.as_ref().map(|vpc| vpc.id.as_str());
     match &facts.gateway {
         None => {
-            let tags = own_tags(desired, &desired.gateway, &["internet gateway"], &[]);
-            let step = Step::add(0, "internet gateway", &desired.gateway, Op::CreateGateway(tags));
-            steps.push(step);
+            let op = Op::CreateGateway(gateway_tags(desired));
+            steps.push(Step::add(0, "internet gateway", &desired.gateway, op));
             steps.push(attach(desired));
         }
         Some(gateway) if gateway.vpc.is_none() || gateway.vpc.as_deref() != vpc => {
@@ -136,18 +204,14 @@ fn plan_subnets(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op
         if facts.subnets.iter().any(|fact| fact.name == wish.name) {
             continue;
         }
-        // The AWS load balancer controller finds its subnets by these.
-        let role =
-            if wish.public { "kubernetes.io/role/elb" } else { "kubernetes.io/role/internal-elb" };
-        let cidr = wish.cidr.to_string();
-        let tags = own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone], &[(role, "1")]);
-        steps.push(Step::add(1, "subnet", &wish.name, Op::CreateSubnet(wish.clone(), tags)));
+        let op = Op::CreateSubnet(wish.clone(), subnet_tags(desired, wish));
+        steps.push(Step::add(1, "subnet", &wish.name, op));
     }
 }
 
 fn plan_ways_out(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) {
     for wish in &desired.nats {
-        let (name, tags) = (&wish.name, own_tags(desired, &wish.name, &["nat"], &[]));
+        let (name, tags) = (&wish.name, nat_tags(desired, wish));
         if !facts.addresses.iter().any(|fact| fact.name == *name) {
             steps.push(Step::add(0, "address", name, Op::Allocate(name.clone(), tags.clone())));
         }
@@ -161,8 +225,7 @@ fn plan_tables(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>
     for wish in &desired.tables {
         let fact = facts.tables.iter().find(|fact| fact.name == wish.name);
         if fact.is_none() {
-            let tags = own_tags(desired, &wish.name, &["route table"], &[]);
-            let op = Op::CreateTable(wish.name.clone(), tags);
+            let op = Op::CreateTable(wish.name.clone(), table_tags(desired, &wish.name));
             steps.push(Step::add(1, "route table", &wish.name, op));
         }
         let target = match &wish.way_out {

@@ -4,7 +4,7 @@ use super::desired::{Desired, WayOut, desired};
 use super::observe::{
     AddressFact, GatewayFact, NatFact, NetworkFacts, SubnetFact, Surplus, TableFact, VpcFact,
 };
-use super::plan::{Op, plan, teardown};
+use super::plan::{Op, plan, teardown, wanted_tags};
 use crate::config::FleetSpec;
 use crate::stack::{Action, StackError, Step};
 
@@ -62,7 +62,7 @@ fn complete(wish: &Desired) -> NetworkFacts {
         id: format!("eip-{}", wish.name),
         name: wish.name.clone(),
     };
-    NetworkFacts {
+    let mut facts = NetworkFacts {
         zones: zones(),
         vpc: Some(VpcFact {
             id: "vpc-1".into(),
@@ -76,7 +76,10 @@ fn complete(wish: &Desired) -> NetworkFacts {
         tables: wish.tables.iter().map(table).collect(),
         subnets,
         ..NetworkFacts::default()
-    }
+    };
+    let tags = wanted_tags(wish, &facts).into_iter().map(|(id, _, tags)| (id, tags));
+    facts.tags = tags.collect();
+    facts
 }
 
 fn rows(steps: &[Step<Op>]) -> Vec<(Action, &str, &str)> {
@@ -143,7 +146,16 @@ fn what_comes_first_stands_in_an_earlier_stage() {
 fn damage_is_mended_and_nothing_else_touched() {
     type Damage = fn(&mut NetworkFacts);
     type Rows = &'static [(Action, &'static str, &'static str)];
-    let table: [(&str, Damage, Rows); 6] = [
+    let table: [(&str, Damage, Rows); 7] = [
+        (
+            "a tag taken off, and another's left alone",
+            |facts| {
+                let vpc = facts.tags.get_mut("vpc-1").unwrap();
+                vpc.remove("cost-center");
+                vpc.insert("somebody".into(), "else".into());
+            },
+            &[(Action::Change, "tags", "prod")],
+        ),
         (
             "DNS off",
             |facts| facts.vpc.as_mut().unwrap().dns_hostnames = false,
@@ -188,6 +200,21 @@ fn damage_is_mended_and_nothing_else_touched() {
         let mut facts = complete(&wish);
         damage(&mut facts);
         assert_eq!(rows(&plan(&wish, &facts).unwrap()), wanted, "{what}");
+    }
+}
+
+#[test]
+fn tags_that_the_file_changes_are_put_on_everything_and_nothing_is_made_anew() {
+    let facts = complete(&wishes("{zones: 2}"));
+    let mut wish = wishes("{zones: 2}");
+    wish.tags.insert("cost-center".into(), "training".into());
+    let steps = plan(&wish, &facts).unwrap();
+    // VPC, gateway, four subnets, address, NAT gateway, two tables.
+    assert_eq!(steps.len(), 10);
+    for step in &steps {
+        let Op::Tag(ids, tags) = &step.op else { panic!("{step:?}") };
+        let only: Vec<_> = tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!((ids.len(), only), (1, vec![("cost-center", "training")]), "{}", step.why);
     }
 }
 

@@ -109,8 +109,9 @@ async fn templates(
             else {
                 continue;
             };
-            let newest = newest(clients, id).await?;
-            let data = newest.as_ref().and_then(|newest| newest.launch_template_data());
+            // The list may be from before it was deleted.
+            let Some(newest) = newest(clients, id).await? else { continue };
+            let data = newest.launch_template_data();
             let kind = data.and_then(|data| data.instance_type());
             facts.push(TemplateFact {
                 id: id.to_owned(),
@@ -119,20 +120,23 @@ async fn templates(
                 version: template.latest_version_number().unwrap_or(1).to_string(),
                 image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
                 instance_type: kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
-                spec: newest.and_then(|newest| newest.version_description).unwrap_or_default(),
+                spec: newest.version_description.clone().unwrap_or_default(),
             });
         }
     }
     Ok(facts)
 }
 
-/// The newest version. What it was made from stands in its description: a template's own tags belong
+/// The newest version; none when there is no such template. What it was made from stands in its description: a template's own tags belong
 /// to all of its versions.
 async fn newest(clients: &Clients, id: &str) -> Result<Option<LaunchTemplateVersion>, AwsError> {
     let call = clients.ec2.describe_launch_template_versions().launch_template_id(id);
     let answer = call.versions("$Latest").send().await;
-    let answer = answer.attempted(|| format!("describe the launch template `{id}`"))?;
-    Ok(answer.launch_template_versions.unwrap_or_default().into_iter().next())
+    match answer.attempted(|| format!("describe the launch template `{id}`")) {
+        Ok(answer) => Ok(answer.launch_template_versions.unwrap_or_default().into_iter().next()),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The description of a version that was made from this.

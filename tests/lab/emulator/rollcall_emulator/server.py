@@ -84,7 +84,8 @@ class Application:
         self.world.journal.close(
             entry, status, _error_code(status, payload), rule["action"] if rule else None
         )
-        payload, headers = self._remembered(call, rule, payload, headers)
+        if status < RESPONSE_CODE_LIMIT:
+            payload, headers = self._remembered(call, rule, payload, headers)
         if rule and rule["action"] == "hold":
             self.world.held.wait(entry["n"])
         if rule and rule["action"] in ("reset_after", "hold"):
