@@ -37,6 +37,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Build the fleet, layer by layer, and prove each layer before the next.
     Up(UpArgs),
+    /// Show what of a running fleet is not as its file asks, and touch nothing.
+    Drift(DriftArgs),
     /// Show the fleet as it is now: layers, nodes, reasons.
     Status(StatusArgs),
     /// Say why a node did not come, or give the fleet's histogram of reasons.
@@ -96,7 +98,30 @@ pub struct PlanArgs {
     /// Exit with 2 when there is something to change.
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Give each step a row, with its reason.
+    #[arg(long)]
+    pub explain: bool,
+    /// Keep the plan in this file, for `up --plan`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// How the plan is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `control drift`.
+#[derive(Debug, Args)]
+pub struct DriftArgs {
+    /// Fleet file; `-` reads stdin.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub agent_tarball: Option<PathBuf>,
+    /// Exit with 2 when something has drifted.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -110,6 +135,9 @@ pub struct UpArgs {
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
+    /// Do what this plan of `plan --out` says, without asking; refuse when it no longer holds.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
     /// Build up to this layer and stop.
     #[arg(long, value_enum, value_name = "LAYER")]
     pub through: Option<Layer>,

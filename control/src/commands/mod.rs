@@ -2,11 +2,13 @@
 
 pub mod diagnose;
 pub mod down;
+pub mod drift;
 pub mod explain;
 pub mod facts;
 pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
+pub mod saved_plan;
 mod session;
 pub mod status;
 pub mod token;
@@ -34,6 +36,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
     let context = Context { global: &cli.global, printer };
     match cli.command {
         Command::Plan(args) => plan::run(&args, &context).await,
+        Command::Drift(args) => drift::run(&args, &context).await,
         Command::Up(args) => up::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
         Command::Diagnose(args) => diagnose::run(&args, &context).await,

@@ -1,15 +1,17 @@
 //! `control plan`: what `up` would do now, and why.
 
+use std::path::Path;
+
 use contract::ExitCode;
 use serde::Serialize;
 
 use crate::cli::PlanArgs;
-use crate::commands::{Context, session};
+use crate::commands::{Context, saved_plan, session};
 use crate::output::Style;
 use crate::output::progress::Progress;
 use crate::output::text::shorten;
 use crate::stack::driver::{self, PlannedLayer, PlannedStep};
-use crate::stack::{Action, Layer};
+use crate::stack::{Action, Layer, Scope};
 
 /// Width of a layer's column.
 const LAYER_WIDTH: usize = 10;
@@ -63,17 +65,52 @@ impl Plan {
 /// # Errors
 /// The fleet file's problems, or what could not be read.
 pub async fn run(args: &PlanArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    let spec = session::spec(&args.file)?;
-    let clients = session::clients(&spec, context).await?;
-    let world = session::world(clients, &spec.name, Progress::silent()).await?;
-    let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
-    let layers = driver::plan(&world, inputs).await?;
-    let plan = Plan::of(&world.scope.fleet, layers);
-    context.printer.data(args.output.output, &plan, text)?;
+    let (scope, plan) = of_file(&args.file, args.agent_tarball.as_deref(), context).await?;
+    if let Some(path) = &args.out {
+        saved_plan::write(path, &scope, &plan)?;
+        let path = path.display();
+        let file = args.file.display();
+        context.printer.note(format!("kept: control up -f {file} --plan {path}"));
+    }
+    let shown = if args.explain { explained } else { text };
+    context.printer.data(args.output.output, &plan, shown)?;
     Ok(match args.detailed_exitcode && !plan.is_empty() {
         true => ExitCode::ChangesPending,
         false => ExitCode::Success,
     })
+}
+
+/// What `up` would do now with a fleet file.
+///
+/// # Errors
+/// The fleet file's problems, or what could not be read.
+pub async fn of_file(
+    file: &Path,
+    tarball: Option<&Path>,
+    context: &Context<'_>,
+) -> anyhow::Result<(Scope, Plan)> {
+    let spec = session::spec(file)?;
+    let clients = session::clients(&spec, context).await?;
+    let world = session::world(clients, &spec.name, Progress::silent()).await?;
+    let inputs = session::inputs(&world, spec, tarball).await?;
+    let layers = driver::plan(&world, inputs).await?;
+    let plan = Plan::of(&world.scope.fleet, layers);
+    Ok((world.scope, plan))
+}
+
+/// The plan, a row and a reason for each step.
+#[must_use]
+pub fn explained(plan: &Plan, style: Style) -> String {
+    let mut out = String::new();
+    for layer in plan.layers.iter().filter(|layer| !layer.steps.is_empty()) {
+        for (index, step) in layer.steps.iter().enumerate() {
+            let what = format!("{} {} {}", mark(step.action, style), step.resource, step.name);
+            let name = (index == 0).then_some(layer.layer);
+            out.push_str(&line(name, &format!("{what}  {}", style.dim(&step.why)), style));
+        }
+    }
+    out.push_str(&totals(plan, style));
+    out
 }
 
 /// The plan as a person reads it.
@@ -88,16 +125,20 @@ pub fn text(plan: &Plan, style: Style) -> String {
             out.push_str(&line(None, &row, style));
         }
     }
-    let Plan { add, change, replace, destroy, .. } = plan;
-    let totals = format!("{add} add, {change} change, {replace} replace, {destroy} destroy");
-    match plan.is_empty() {
-        true => out.push_str(&format!("\nNothing to do: {} is as asked.\n", plan.fleet)),
-        false => out.push_str(&format!("\nPlan for {}: {}\n", plan.fleet, style.bold(totals))),
-    }
+    out.push_str(&totals(plan, style));
     out
 }
 
-fn line(layer: Option<Layer>, row: &str, style: Style) -> String {
+fn totals(plan: &Plan, style: Style) -> String {
+    let Plan { add, change, replace, destroy, .. } = plan;
+    let totals = format!("{add} add, {change} change, {replace} replace, {destroy} destroy");
+    match plan.is_empty() {
+        true => format!("\nNothing to do: {} is as asked.\n", plan.fleet),
+        false => format!("\nPlan for {}: {}\n", plan.fleet, style.bold(totals)),
+    }
+}
+
+pub(super) fn line(layer: Option<Layer>, row: &str, style: Style) -> String {
     let name = layer.map_or_else(String::new, |layer| layer.label().to_owned());
     format!("  {} {row}\n", style.bold(format!("{name:LAYER_WIDTH$}")))
 }
@@ -150,7 +191,7 @@ fn plural(word: &str) -> String {
     }
 }
 
-fn mark(action: Action, style: Style) -> String {
+pub(super) fn mark(action: Action, style: Style) -> String {
     match action {
         Action::Add => style.green(action.mark()),
         Action::Change | Action::Replace => style.yellow(action.mark()),
@@ -202,6 +243,22 @@ mod tests {
 Plan for prod: 4 add, 1 change, 0 replace, 0 destroy
 ";
         assert_eq!(text(&plan, Style::PLAIN), expected);
+    }
+
+    #[test]
+    fn explained_every_step_has_its_row_and_reason() {
+        let steps = vec![
+            step(Action::Add, "subnet", "a", "does not exist"),
+            step(Action::Destroy, "subnet", "b", "is there once too often"),
+        ];
+        let plan = Plan::of("prod", vec![PlannedLayer { layer: Layer::Network, steps }]);
+        let expected = "\
+\x20 network    + subnet a  does not exist
+\x20            - subnet b  is there once too often
+
+Plan for prod: 1 add, 0 change, 0 replace, 1 destroy
+";
+        assert_eq!(explained(&plan, Style::PLAIN), expected);
     }
 
     #[test]

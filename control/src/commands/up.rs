@@ -4,6 +4,7 @@ use contract::{ExitCode, Reason};
 
 use crate::cli::{Format, UpArgs};
 use crate::commands::plan::{self, Plan};
+use crate::commands::saved_plan::SavedPlan;
 use crate::commands::{Context, session};
 use crate::output::Style;
 use crate::output::progress::Progress;
@@ -17,7 +18,8 @@ use crate::stack::{Layer, StackError};
 /// The fleet file's problems, or the step that failed.
 pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
     let spec = session::spec(&args.file)?;
-    session::must_be_able_to_ask(args.yes, "up", context)?;
+    let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
+    session::must_be_able_to_ask(args.yes || saved.is_some(), "up", context)?;
     let printer = context.printer;
     let clients = session::clients(&spec, context).await?;
     let progress = Progress::new(printer.note_style(), printer.draws_progress());
@@ -25,7 +27,9 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
     let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
     // With `--yes` as well: what contradicts the world is said before anything is touched.
     let plan = Plan::of(&world.scope.fleet, driver::plan(&world, inputs.clone()).await?);
-    if !args.yes {
+    if let Some(saved) = &saved {
+        saved.must_hold(&world.scope, &plan)?;
+    } else if !args.yes {
         printer.note(plan::text(&plan, printer.note_style()));
         if !plan.is_empty() && !printer.confirm("Build it?") {
             printer.note("Nothing was touched.");

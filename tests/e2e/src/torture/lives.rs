@@ -16,7 +16,7 @@ use crate::torture::{Blow, Target};
 use crate::world::World;
 
 /// No run takes longer unless something is broken.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// One system node and a pool without one: every kind of call, and as little as can be to boot.
 const FLEET: &str = "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\n\
@@ -44,8 +44,10 @@ pub struct Stage {
     pub up_calls: Vec<Call>,
     /// The calls of an undisturbed `down`.
     pub down_calls: Vec<Call>,
-    fleet: PathBuf,
-    tarball: PathBuf,
+    /// The fleet file.
+    pub fleet: PathBuf,
+    /// The tarball with the agent's double.
+    pub tarball: PathBuf,
     empty: Vec<String>,
     built: Vec<String>,
 }
@@ -60,11 +62,11 @@ pub enum Life {
 }
 
 impl Stage {
-    /// Brings up a lab in `dir` and lives one undisturbed life.
+    /// Brings up a lab in `dir`.
     ///
     /// # Errors
-    /// When anything of it does not succeed.
-    pub async fn set(dir: &Path) -> anyhow::Result<Self> {
+    /// When it does not come up.
+    pub async fn open(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("could not make `{}`", dir.display()))?;
         let fleet = dir.join("fleet.yaml");
@@ -75,7 +77,7 @@ impl Stage {
         let endpoint = world.programs.env.iter().find(|(key, _)| key == "AWS_ENDPOINT_URL");
         let account = Account::at(&endpoint.context("the lab names no endpoint")?.1);
         let empty = account.holds().await?;
-        let mut stage = Self {
+        Ok(Self {
             world,
             account,
             fleet,
@@ -84,7 +86,15 @@ impl Stage {
             built: Vec::new(),
             up_calls: Vec::new(),
             down_calls: Vec::new(),
-        };
+        })
+    }
+
+    /// Brings up a lab in `dir` and lives one undisturbed life.
+    ///
+    /// # Errors
+    /// When anything of it does not succeed.
+    pub async fn set(dir: &Path) -> anyhow::Result<Self> {
+        let mut stage = Self::open(dir).await?;
         let begin = stage.account.calls_so_far().await?;
         stage.run(Way::Up).await?.expect(ExitCode::Success).context("undisturbed")?;
         let middle = stage.account.calls_so_far().await?;
@@ -177,6 +187,11 @@ impl Stage {
         child.kill().await.context("could not kill `control`")
     }
 
+    /// Where the last run's words are.
+    fn said(&self) -> PathBuf {
+        self.fleet.with_file_name("control.log")
+    }
+
     fn command(&self, way: Way) -> Command {
         let mut command = Command::new(self.world.programs.bin.join("control"));
         match way {
@@ -200,15 +215,18 @@ impl Stage {
     /// # Errors
     /// When it does not end.
     pub async fn run(&self, way: Way) -> anyhow::Result<Finished> {
-        let running = self.command(way).spawn().context("could not start `control`")?;
+        let said = std::fs::File::create(self.said()).context("could not make a log")?;
+        let mut command = self.command(way);
+        let running = command.stderr(said).spawn().context("could not start `control`")?;
         let Ok(ended) = timeout(LIMIT, running.wait_with_output()).await else {
-            bail!("`control {way:?}` has not ended after {} s", LIMIT.as_secs())
+            let said = std::fs::read_to_string(self.said()).unwrap_or_default();
+            bail!("`control {way:?}` has not ended after {} s:\n{said}", LIMIT.as_secs())
         };
         let ended = ended.context("could not wait for `control`")?;
         Ok(Finished {
             code: ended.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            stderr: std::fs::read_to_string(self.said()).context("could not read the log")?,
         })
     }
 }

@@ -11,6 +11,7 @@ mod node_config;
 mod offers;
 mod operate_page;
 mod refusals;
+mod stack;
 mod tokens;
 
 /// A fleet file with one system node and `nodes` GPU nodes.
