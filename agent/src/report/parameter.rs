@@ -231,7 +231,7 @@ mod tests {
         let server = Server::start(denied).await;
         let imds = Server::start(imds_answers).await;
         let credentials = RoleCredentials::new(Arc::new(Imds::at(&imds.url())));
-        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials);
+        let store = ParameterStore::at(Some(server.url()), "us-east-1", credentials, None);
         let dir = tempfile::tempdir().unwrap();
         let channel = channel(&Root::new(dir.path()), store);
         channel.spool.keep(&"a report", true);
