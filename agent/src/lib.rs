@@ -2,7 +2,7 @@
 //!
 //! How a node joins: the [`pipeline`] walks the [`phases`] in order. Each gathers facts and has a
 //! pure verdict on them; kubelet starts only with the tokens that the gates before it hand out.
-//! Whatever changes goes into the [`report`], which leaves over every channel that works. Afterwards
+//! What can be mended before the verdict, [`repair`] tries. Whatever changes goes into the [`report`], which leaves over every channel that works. Afterwards
 //! [`watch`] keeps an eye on the GPUs and serves [`metrics`]. [`diagnose`] looks at every gate at once,
 //! on demand, and changes nothing.
 //!
@@ -11,6 +11,8 @@
 
 pub mod phases;
 pub mod pipeline;
+
+pub mod repair;
 
 pub mod check_image;
 pub mod diagnose;

@@ -49,6 +49,13 @@ pub fn read(root: &Root) -> Module {
     }
 }
 
+/// The names of all modules that the kernel has loaded.
+#[must_use]
+pub fn loaded(root: &Root) -> Vec<String> {
+    let text = files::read_text(&root.path("/proc/modules")).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+}
+
 /// `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …`
 fn parse_version(text: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;

@@ -45,6 +45,34 @@ pub async fn prove<F>(
     Proof { facts, verdict }
 }
 
+/// The same for a phase that can be mended: after each verdict `mend` may change the node, and then
+/// says until when it is looked at again. What is recorded is the verdict that stands in the end.
+pub async fn prove_and_mend<F>(
+    recorder: &Recorder,
+    gate: &Gate,
+    phase: Phase,
+    mut deadline: Deadline,
+    mut gather: impl AsyncFnMut() -> F,
+    judge: impl Fn(&F) -> Verdict,
+    mut mend: impl AsyncFnMut(&F, &Verdict) -> Option<Deadline>,
+) -> Proof<F> {
+    loop {
+        let (facts, verdict) = look(recorder, phase, deadline, &mut gather, &judge).await;
+        let verdict = gate.enforce(verdict, phase).await;
+        let again = match &facts {
+            Some(facts) => mend(facts, &verdict).await,
+            None => None,
+        };
+        match again {
+            Some(later) => deadline = later,
+            None => {
+                recorder.end(phase, &verdict);
+                return Proof { facts, verdict };
+            }
+        }
+    }
+}
+
 async fn look<F>(
     recorder: &Recorder,
     phase: Phase,

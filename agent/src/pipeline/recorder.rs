@@ -7,7 +7,8 @@ use std::time::Duration;
 use contract::join_report::{
     Agent, Gpus, Instance, JoinOutcome, PhaseReport, PhaseState, Repair, SCHEMA,
 };
-use contract::{Finding, JoinReport, Phase, Verdict};
+use contract::reason::Owner;
+use contract::{Finding, JoinReport, Phase, Reason, Verdict};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -138,6 +139,17 @@ impl Recorder {
             "repair"
         );
         self.state.borrow_mut().report.repairs.push(repair);
+    }
+
+    /// What was tried to mend a phase, all of it.
+    pub fn mended(&self, phase: Phase, repairs: Vec<Repair>) {
+        let is_of = |repair: &Repair| {
+            let reason: Option<Reason> = repair.reason.parse().ok();
+            reason.is_some_and(|reason| reason.entry().owner == Owner::Phase(phase))
+        };
+        let known = &mut self.state.borrow_mut().report.repairs;
+        known.retain(|repair| !is_of(repair));
+        known.extend(repairs);
     }
 
     /// How far an effect came in this boot.

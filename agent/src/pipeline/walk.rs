@@ -22,7 +22,7 @@ use super::journal::config_hash;
 use super::node::Node;
 use super::points::Effect;
 use super::policy::PolicySource;
-use super::prove::prove;
+use super::prove::{prove, prove_and_mend};
 use super::recorder::Recorder;
 use crate::aws::ec2::Ec2;
 use crate::aws::s3::S3;
@@ -34,6 +34,7 @@ use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reacha
 use crate::phases::identify::{self, Document};
 use crate::phases::register::Proofs;
 use crate::phases::{bootstrap, cni, drivers, nodeadm, notices, preflight, ready, register};
+use crate::repair::{self, Climb, Ladder};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;
 use crate::report::tag::Tag;
@@ -149,6 +150,7 @@ impl<'a> Walk<'a> {
         let proofs = Proofs { drivers, reachable, written, cni };
         let name = self.register(&known, &proofs, &username, attempt).await?;
         self.ready(&known, &name, gpus).await?;
+        repair::forget(&self.node.root);
         self.recorder.refute_the_rest();
         Ok(())
     }
@@ -362,7 +364,18 @@ impl<'a> Walk<'a> {
             facts
         };
         let judge = |facts: &drivers::DriverFacts| drivers::verdict(facts, &expected);
-        let proof = prove(self.recorder, &known.gate, phase, deadline, gather, judge).await;
+        let Node { root, boot, .. } = self.node;
+        let is_admitted = known.kubelet_runs || register::is_admitted(root, boot);
+        let mut ladder = Ladder::new(root, boot, known.gate.config.repair, is_admitted);
+        let mend = async |facts: &drivers::DriverFacts, verdict: &Verdict| {
+            let whole = known.budget.registration();
+            let climb = ladder.climb(verdict, facts, &expected, whole).await;
+            self.recorder.mended(phase, ladder.report());
+            let look = known.budget.cap(phase).min(repair::LOOK_AFTER);
+            (climb == Climb::LookAgain).then(|| known.budget.limit(phase, look))
+        };
+        let proof =
+            prove_and_mend(self.recorder, &known.gate, phase, deadline, gather, judge, mend).await;
         let seen = proof.facts.and_then(|facts| drivers::report(&facts, &expected).nvml);
         let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
         Ok((proven, seen.unwrap_or_default()))

@@ -9,7 +9,8 @@ use clap::Parser as _;
 
 use crate::cli::Cli;
 use crate::{
-    commands, journalctl_double, kubernetes, nodeadm_standin, nodes, output, systemctl_double,
+    commands, driver_double, journalctl_double, kubernetes, nodeadm_standin, nodes, output,
+    systemctl_double,
 };
 
 /// What the binary can be.
@@ -21,6 +22,8 @@ enum Role {
     Systemctl,
     Journalctl,
     CloudInit,
+    NvidiaSmi,
+    Modprobe,
 }
 
 impl Role {
@@ -31,6 +34,8 @@ impl Role {
             Some("systemctl" | "systemctl-double") => Self::Systemctl,
             Some("journalctl" | "journalctl-double") => Self::Journalctl,
             Some("cloud-init-double") => Self::CloudInit,
+            Some("nvidia-smi") => Self::NvidiaSmi,
+            Some("modprobe") => Self::Modprobe,
             _ => Self::Lab,
         }
     }
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
         Role::Nodeadm => nodeadm_standin::main(&root, &arguments),
         Role::Systemctl => systemctl_double::main(&root, &arguments),
         Role::Journalctl => journalctl_double::main(&root, &arguments),
+        Role::NvidiaSmi => driver_double::nvidia_smi(&root, &arguments),
+        Role::Modprobe => driver_double::modprobe(&root, &arguments),
         Role::Lab | Role::Kubelet | Role::CloudInit => ExitCode::SUCCESS,
     }
 }
@@ -98,10 +105,11 @@ fn lab() -> ExitCode {
     }
 }
 
-/// The node's root: three above `ROOT/usr/bin/NAME`, as it was called. The link must not be
+/// The node's root: three above `ROOT/usr/bin/NAME` or `ROOT/usr/sbin/NAME`, as it was called. The link must not be
 /// resolved, because it leads out of the node.
 fn root(called: &Path) -> Option<PathBuf> {
-    let below = called.parent().filter(|dir| dir.ends_with("usr/bin"));
+    let is_program = |dir: &&Path| dir.ends_with("usr/bin") || dir.ends_with("usr/sbin");
+    let below = called.parent().filter(is_program);
     let from_name = below.and_then(|dir| dir.ancestors().nth(2)).map(Path::to_owned);
     let given = || std::env::var_os("ROLLCALL_NODE_ROOT").map(PathBuf::from);
     std::path::absolute(from_name.or_else(given)?).ok()

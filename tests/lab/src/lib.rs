@@ -14,6 +14,7 @@ pub mod cli;
 pub mod commands;
 pub mod corpus;
 pub mod directory;
+pub mod driver_double;
 pub mod entry;
 pub mod faults;
 pub mod gear;

@@ -12,7 +12,7 @@ use crate::gpu::kernel::{self, Kernels};
 use crate::gpu::module::{self, Module};
 use crate::gpu::pci::{self, PciGpu};
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome};
-use crate::gpu::sample::Failure;
+use crate::gpu::sample::{Failure, GpuSample};
 use crate::gpu::{cdi, library};
 use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root, clock};
@@ -123,6 +123,18 @@ impl DriverFacts {
             up: clock::uptime(root).unwrap_or_default().max(looked_for()),
             module,
         }
+    }
+
+    /// Where a GPU is. One that does not answer is told by its turn: NVML counts in bus order.
+    #[must_use]
+    pub fn address(&self, gpu: &GpuSample) -> Option<String> {
+        if !gpu.pci.is_empty() {
+            return Some(gpu.pci.clone());
+        }
+        let pci = self.pci.as_ref()?;
+        let counted = self.nvml.driver.as_ref()?.count as usize;
+        (counted == pci.len())
+            .then(|| pci.get(gpu.index as usize).map(|gpu| gpu.address.clone()))?
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Case {
     /// Where the cause must have been heard; by default wherever the phase leaves a way.
     #[serde(default)]
     pub channels: Option<BTreeSet<Channel>>,
+    /// What the report must say was tried to mend it: how each action begins, and whether it helped.
+    #[serde(default)]
+    pub repairs: BTreeMap<String, bool>,
     /// What is broken before the node boots, in the words of `lab fault`.
     #[serde(default)]
     pub faults: Vec<String>,

@@ -138,7 +138,23 @@ pub fn judge(case: &Case, heard: &Heard) -> Judgement {
     if let Some(other) = named.iter().find(|name| !allowed(name)) {
         return Judgement::NotYet(format!("{other} is named too, and nothing is wrong with that"));
     }
-    channels(case, heard)
+    match unrepaired(case, heard) {
+        Some(why) => Judgement::NotYet(why),
+        None => channels(case, heard),
+    }
+}
+
+/// What the report does not say of the repairs that must have been tried.
+fn unrepaired(case: &Case, heard: &Heard) -> Option<String> {
+    let said = heard.report.as_ref().map(|report| report.repairs.as_slice()).unwrap_or_default();
+    case.repairs.iter().find_map(|(action, helped)| {
+        let repair = said.iter().find(|repair| repair.action.starts_with(action));
+        match repair {
+            Some(repair) if repair.helped == *helped => None,
+            Some(_) => Some(format!("`{action}` has helped: {}", !helped)),
+            None => Some(format!("`{action}` was not tried")),
+        }
+    })
 }
 
 fn channels(case: &Case, heard: &Heard) -> Judgement {

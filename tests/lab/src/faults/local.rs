@@ -36,6 +36,8 @@ pub enum Local {
     Program(Program, Trouble),
     /// A unit does not start.
     Unit(String, Trouble),
+    /// A unit has failed once, and starts again when it is told to.
+    Died(String),
     /// An AWS service is found at another URL, from the next start of a program on.
     Endpoint(String, String),
 }
@@ -95,6 +97,7 @@ impl Local {
             ("kubelet-hangs", None) => Self::Program(Program::Kubelet, Trouble::Hangs),
             ("unit-fails", Some(unit)) => Self::Unit(unit.to_owned(), Trouble::Fails),
             ("unit-hangs", Some(unit)) => Self::Unit(unit.to_owned(), Trouble::Hangs),
+            ("unit-died", Some(unit)) => Self::Died(unit.to_owned()),
             ("aws-endpoint", Some(value)) => {
                 let (service, url) = value.split_once(':')?;
                 Self::Endpoint(service.to_owned(), url.to_owned())
@@ -137,6 +140,16 @@ impl Local {
                 let line = format!("{}={url}\n", variable(service));
                 write(&path, (text + &line).as_bytes(), 0o644)
             }
+            Self::Died(unit) => {
+                let store = Store::of(root);
+                let Some(unit) = units::find(root, unit) else {
+                    return Err(io::Error::other(format!("there is no unit {unit}")));
+                };
+                store.update(unit, |state| {
+                    let now = store.now();
+                    *state = state.starting(now).ended(Exit::Status(1), false, now);
+                })
+            }
             Self::Unit(unit, trouble) => {
                 let store = Store::of(root);
                 store.set_trouble(&units::full_name(unit), Some(trouble.label()))?;
@@ -171,6 +184,13 @@ impl Local {
                 let ours = format!("{}=", variable(service));
                 let lines = text.split_inclusive('\n').filter(|line| !line.starts_with(&ours));
                 write(&path, lines.collect::<String>().as_bytes(), 0o644)
+            }
+            Self::Died(unit) => {
+                let store = Store::of(root);
+                let Some(unit) = units::find(root, unit) else { return Ok(()) };
+                store.update(unit, |state| {
+                    *state = state.starting(store.now()).running(None, store.now());
+                })
             }
             Self::Unit(unit, _) => {
                 let store = Store::of(root);
@@ -298,6 +318,7 @@ impl fmt::Display for Local {
                 write!(f, "nodeadm-{}=run", trouble.label())
             }
             Self::Program(Program::Kubelet, trouble) => write!(f, "kubelet-{}", trouble.label()),
+            Self::Died(unit) => write!(f, "unit-died={unit}"),
             Self::Unit(unit, trouble) => write!(f, "unit-{}={unit}", trouble.label()),
             Self::Endpoint(service, url) => write!(f, "aws-endpoint={service}:{url}"),
         }

@@ -140,6 +140,10 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "unit-hangs=UNIT",
         "a service stays in `activating`: unit-hangs=cloud-final, as with a user script that hangs",
     ),
+    (
+        "unit-died=UNIT",
+        "a service of the node has failed once, and starts when it is told to: unit-died=nvidia-fabricmanager",
+    ),
     ("imds-slow=MS", "the metadata service answers late"),
     ("imds-status=CODE", "the metadata service answers everything with this status"),
     ("imds-no-token", "the metadata service refuses to hand out tokens"),

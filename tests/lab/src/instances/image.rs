@@ -18,6 +18,9 @@ const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 /// Programs of the lab that stand in for the node's own.
 const STAND_INS: [&str; 4] = ["nodeadm", "kubelet", "systemctl", "journalctl"];
 
+/// What changes a driver's state, on nodes with GPUs.
+const DRIVER_DOUBLES: [&str; 2] = ["usr/bin/nvidia-smi", "usr/sbin/modprobe"];
+
 /// Where the stand-ins and the driver library come from.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -49,8 +52,10 @@ pub fn write(root: &Path, instance: &Instance, programs: &Programs) -> Result<()
     for file in files(instance) {
         write_atomically(&root.join(file.path), file.content.as_bytes(), file.mode)?;
     }
-    for name in STAND_INS {
-        let path = root.join("usr/bin").join(name);
+    let of_driver = if has_gpus(instance) { &DRIVER_DOUBLES[..] } else { &[] };
+    let stand_ins = STAND_INS.iter().map(|name| format!("usr/bin/{name}"));
+    for path in stand_ins.chain(of_driver.iter().map(|path| (*path).to_owned())) {
+        let path = root.join(path);
         ignore_missing(fs::remove_file(&path)).map_err(DirectoryError::of("replace", &path))?;
         symlink(&programs.lab, &path).map_err(DirectoryError::of("link", &path))?;
     }

@@ -9,8 +9,10 @@ use contract::ErrorChain;
 use super::image;
 use super::node::{BootError, Node, Surroundings};
 use crate::directory::ignore_missing;
+use crate::driver_double;
 use crate::faults::Fault;
 use crate::processes;
+use crate::systemctl_double::state::Store;
 
 /// How long what runs may take to end.
 const GRACE: Duration = Duration::from_secs(3);
@@ -34,9 +36,18 @@ impl Node {
         }
     }
 
+    /// Reboots the node when its own `systemctl reboot` has asked for it.
+    pub(super) fn reboot_when_asked(self: &Arc<Self>, around: &Surroundings) {
+        if Store::of(&self.root).take_reboot() {
+            let (node, around) = (Arc::clone(self), around.clone());
+            tokio::spawn(async move { node.restart(&around).await });
+        }
+    }
+
     fn boot_again(&self, around: &Surroundings) -> Result<(), BootError> {
         ignore_missing(std::fs::remove_dir_all(self.root.join("run")))?;
         image::new_boot(&self.root)?;
+        driver_double::reboot(&self.root)?;
         self.begin_boot(around)?;
         let faults = self.live().faults.clone();
         for fault in faults {

@@ -196,6 +196,7 @@ impl Runner {
             let nodes: Vec<Arc<Node>> = self.known().nodes.values().cloned().collect();
             for node in nodes {
                 node.tick();
+                node.reboot_when_asked(&self.around);
             }
             tokio::time::sleep(TICK).await;
         }

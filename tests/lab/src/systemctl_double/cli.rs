@@ -80,6 +80,11 @@ pub(super) async fn answer(root: &Path, arguments: &[String]) -> Answer {
     if matches!(call.verb.as_str(), "daemon-reload" | "enable" | "disable" | "unmask") {
         return Answer::default();
     }
+    if call.verb == "reboot" {
+        let asked = store.ask_to_reboot();
+        return asked
+            .map_or_else(|error| Answer::failed(error.to_string(), 1), |()| Answer::default());
+    }
     if call.units.is_empty() {
         return Answer::failed("Too few arguments.", 1);
     }

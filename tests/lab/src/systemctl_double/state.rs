@@ -214,6 +214,20 @@ impl Store {
         self.directory().join(format!("{unit}.trouble"))
     }
 
+    /// The node asks whoever gives it power to reboot it.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written.
+    pub fn ask_to_reboot(&self) -> io::Result<()> {
+        write_atomically(&self.directory().join("reboot"), b"", 0o644).map_err(io::Error::other)
+    }
+
+    /// Takes what [`Self::ask_to_reboot`] has left: whether it has left anything.
+    #[must_use]
+    pub fn take_reboot(&self) -> bool {
+        fs::remove_file(self.directory().join("reboot")).is_ok()
+    }
+
     /// Whether somebody keeps the unit, and so records its end.
     #[must_use]
     pub fn keeper_is_alive(&self, unit: Unit) -> bool {

@@ -33,15 +33,8 @@ impl Seen<'_> {
         format!("{} ({error})", self.name(gpu))
     }
 
-    /// Where a GPU is. One that does not answer is told by its turn: NVML counts in bus order.
     pub(super) fn address(&self, gpu: &GpuSample) -> Option<String> {
-        if !gpu.pci.is_empty() {
-            return Some(gpu.pci.clone());
-        }
-        let pci = self.facts.pci.as_ref()?;
-        let counted = self.facts.nvml.driver.as_ref()?.count as usize;
-        (counted == pci.len())
-            .then(|| pci.get(gpu.index as usize).map(|gpu| gpu.address.clone()))?
+        self.facts.address(gpu)
     }
 
     /// What was seen, each with its source, the most telling first.
