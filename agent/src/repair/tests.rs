@@ -22,7 +22,8 @@ impl Node {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
         let node = Self { directory, root };
-        let show = format!("case $1 in show) echo LoadState=loaded; echo ActiveState={kubelet};; esac");
+        let show =
+            format!("case $1 in show) echo LoadState=loaded; echo ActiveState={kubelet};; esac");
         node.program("/usr/bin/systemctl", &show);
         node.program("/usr/bin/nvidia-smi", "");
         node.program("/usr/sbin/modprobe", "");
@@ -35,7 +36,8 @@ impl Node {
         let log = self.directory.path().join("asked");
         let name = file.file_name().unwrap().to_str().unwrap();
         let note = format!("[ \"$1\" = show ] || echo {name} \"$@\" >>{}", log.display());
-        fs::write(&file, format!("#!/bin/sh\n# A double of the tests.\n{note}\n{script}\n")).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n# A double of the tests.\n{note}\n{script}\n"))
+            .unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -212,7 +214,8 @@ async fn the_modules_are_changed_and_the_daemons_come_back() {
                 *show*) echo LoadState=loaded; echo ActiveState=inactive;; esac";
     node.program("/usr/bin/systemctl", show);
     fs::create_dir_all(node.root.path("/proc")).unwrap();
-    fs::write(node.root.path("/proc/modules"), "nvidia_uvm 1 0 -\nnvidia 1 1 nvidia_uvm,\n").unwrap();
+    fs::write(node.root.path("/proc/modules"), "nvidia_uvm 1 0 -\nnvidia 1 1 nvidia_uvm,\n")
+        .unwrap();
     let verdict = fail(&[Reason::DriverLibraryMismatch]);
     assert_eq!(climb(&mut node.ladder(Mode::On), &verdict, &facts()).await, Climb::LookAgain);
     assert_eq!(
@@ -257,7 +260,11 @@ async fn a_gpu_that_does_not_say_where_it_is_is_reset_by_its_turn() {
     let mut wants = facts();
     wants.nvml.gpus[5] = GpuSample {
         index: 5,
-        error: Some(CallError { call: "x".into(), code: CallError::RESET_REQUIRED, text: "y".into() }),
+        error: Some(CallError {
+            call: "x".into(),
+            code: CallError::RESET_REQUIRED,
+            text: "y".into(),
+        }),
         ..GpuSample::default()
     };
     let verdict = fail(&[Reason::GpuResetRequired]);
