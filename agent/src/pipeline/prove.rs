@@ -30,6 +30,17 @@ pub struct Proof<F> {
     pub verdict: Verdict,
 }
 
+/// What is proven, for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Matter<'a> {
+    /// Where it is recorded.
+    pub recorder: &'a Recorder,
+    /// What decides about the gate.
+    pub gate: &'a Gate,
+    /// The phase, which has begun.
+    pub phase: Phase,
+}
+
 /// Proves a phase that has begun: ends with a verdict, and records it.
 pub async fn prove<F>(
     recorder: &Recorder,
@@ -48,14 +59,13 @@ pub async fn prove<F>(
 /// The same for a phase that can be mended: after each verdict `mend` may change the node, and then
 /// says until when it is looked at again. What is recorded is the verdict that stands in the end.
 pub async fn prove_and_mend<F>(
-    recorder: &Recorder,
-    gate: &Gate,
-    phase: Phase,
+    matter: Matter<'_>,
     mut deadline: Deadline,
     mut gather: impl AsyncFnMut() -> F,
     judge: impl Fn(&F) -> Verdict,
     mut mend: impl AsyncFnMut(&F, &Verdict) -> Option<Deadline>,
 ) -> Proof<F> {
+    let Matter { recorder, gate, phase } = matter;
     loop {
         let (facts, verdict) = look(recorder, phase, deadline, &mut gather, &judge).await;
         let verdict = gate.enforce(verdict, phase).await;

@@ -22,7 +22,7 @@ use super::journal::config_hash;
 use super::node::Node;
 use super::points::Effect;
 use super::policy::PolicySource;
-use super::prove::{prove, prove_and_mend};
+use super::prove::{Matter, prove, prove_and_mend};
 use super::recorder::Recorder;
 use crate::aws::ec2::Ec2;
 use crate::aws::s3::S3;
@@ -374,8 +374,8 @@ impl<'a> Walk<'a> {
             let look = known.budget.cap(phase).min(repair::LOOK_AFTER);
             (climb == Climb::LookAgain).then(|| known.budget.limit(phase, look))
         };
-        let proof =
-            prove_and_mend(self.recorder, &known.gate, phase, deadline, gather, judge, mend).await;
+        let matter = Matter { recorder: self.recorder, gate: &known.gate, phase };
+        let proof = prove_and_mend(matter, deadline, gather, judge, mend).await;
         let seen = proof.facts.and_then(|facts| drivers::report(&facts, &expected).nvml);
         let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
         Ok((proven, seen.unwrap_or_default()))
