@@ -145,7 +145,7 @@ mod tests {
         let (_dir, recorder) = recorder();
         let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_secs(20));
-        recorder.begin(Phase::Ready, deadline);
+        recorder.begin(Phase::Ready);
         let mut looks = 0;
         let gather = async || {
             looks += 1;
@@ -161,7 +161,7 @@ mod tests {
         let (_dir, recorder) = recorder();
         let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_millis(150));
-        recorder.begin(Phase::Ready, deadline);
+        recorder.begin(Phase::Ready);
         let proof = prove(&recorder, &gate, Phase::Ready, deadline, async || (), |()| wait()).await;
         assert!(
             matches!(proof.verdict, Verdict::Fail(found) if found[0].reason == Reason::CniNotReady)
@@ -173,7 +173,7 @@ mod tests {
         let (_dir, recorder) = recorder();
         let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(LEAST_LOOK + Duration::from_millis(300));
-        recorder.begin(Phase::Ready, deadline);
+        recorder.begin(Phase::Ready);
         let mut looks = 0;
         let gather = async || {
             looks += 1;
@@ -197,7 +197,7 @@ mod tests {
         let (_dir, recorder) = recorder();
         let gate = Gate::of(AgentConfig::new("prod", "h100"));
         let deadline = Deadline::within(Duration::from_millis(50));
-        recorder.begin(Phase::Cni, deadline);
+        recorder.begin(Phase::Cni);
         let gather = async || std::future::pending::<()>().await;
         let judge = |(): &()| Verdict::Pass;
         let proof = prove(&recorder, &gate, Phase::Cni, deadline, gather, judge).await;

@@ -34,9 +34,6 @@ const fn name_a_wait_after(phase: Phase) -> Duration {
     })
 }
 
-/// How much later than a phase's deadline PID 1 may lose patience.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The one place through which the join is heard.
 #[derive(Debug)]
 pub struct Recorder {
@@ -180,7 +177,7 @@ impl Recorder {
     }
 
     /// A phase begins.
-    pub fn begin(&self, phase: Phase, deadline: Deadline) {
+    pub fn begin(&self, phase: Phase) {
         {
             let mut state = self.state.borrow_mut();
             state.begun.insert(phase, Instant::now());
@@ -196,7 +193,6 @@ impl Recorder {
             });
             state.report.phases.sort_by_key(|entry| entry.phase);
         }
-        notify::extend_timeout(deadline.remaining() + PATIENCE);
         notify::status(&format!("{phase}: proving that {}", phase.proves()));
         self.publish();
     }

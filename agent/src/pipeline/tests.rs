@@ -21,6 +21,7 @@ use crate::testing::tls::Authority;
 
 mod canaries;
 mod configuration;
+mod full_disk;
 mod lives;
 mod look;
 

@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
     async fn identify(&self) -> Result<(Document, Option<String>, Option<Vec<u8>>), Closed> {
         let phase = Phase::Identify;
         let deadline = Deadline::within(phase.cap());
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let gather = async || {
             identify::gather(&self.node.root, &self.node.imds, deadline.at_most(IMDS_ROUND)).await
         };
@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         started: Option<Timestamp>,
     ) -> Result<Known, Closed> {
         let phase = Phase::Configure;
-        self.recorder.begin(phase, Deadline::within(phase.cap()));
+        self.recorder.begin(phase);
         let mut facts = configure::gather(&self.node.root, user_data.as_deref());
         let config = match &facts.agent {
             Some(Ok(config)) => config.clone(),
@@ -325,7 +325,7 @@ impl<'a> Walk<'a> {
     async fn preflight(&self, known: &Known) -> Result<(Reachable, Option<String>), Closed> {
         let phase = Phase::Preflight;
         let deadline = known.budget.deadline(phase);
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let eks = self.node.eks(&known.document.region);
         let eks = preflight::Directory::new(eks);
         let at = preflight::Surroundings {
@@ -357,7 +357,7 @@ impl<'a> Walk<'a> {
             return DriversProven::of(&Verdict::Pass).map(|proof| (proof, 0)).ok_or(Closed);
         }
         let deadline = known.budget.deadline(phase);
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let gather = async || {
             let facts = drivers::gather(&self.node.root, deadline).await;
             self.recorder.gpus(drivers::report(&facts, &expected));
@@ -385,7 +385,7 @@ impl<'a> Walk<'a> {
         let phase = Phase::Bootstrap;
         let Node { root, systemd, .. } = self.node;
         let deadline = known.budget.deadline(phase);
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let hash = config_hash(&known.merged);
         // A running kubelet's configuration is left alone, and what is on the disk is not written twice.
         let is_written = self.is_configured(&hash, deadline).await
@@ -447,7 +447,7 @@ impl<'a> Walk<'a> {
     ) -> Result<CniProven, Closed> {
         let phase = Phase::Cni;
         let deadline = known.budget.deadline(phase);
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let leftover = self.move_leftover_aside(known);
         let outlook = timeout(OUTLOOK, outlook).await.ok().and_then(Result::ok).unwrap_or_default();
         let eks = self.node.eks(&known.document.region);
@@ -482,7 +482,7 @@ impl<'a> Walk<'a> {
     async fn ready(&self, known: &Known, name: &str, gpus: u32) -> Result<(), Closed> {
         let phase = Phase::Ready;
         let deadline = known.budget.deadline(phase);
-        self.recorder.begin(phase, deadline);
+        self.recorder.begin(phase);
         let wanted = ready::Wanted { gpus, offer: known.gate.config.gpu_offer };
         let ipamd = async || match known.gate.config.cni {
             CniKind::VpcCni => ready::ipamd::look(ready::ipamd::ENDPOINT, deadline).await,

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+mod alive;
+mod clock;
 mod gpu;
 mod hostile;
+mod metadata;
+mod private;
 mod watch;

@@ -205,6 +205,22 @@ fn the_agents_own_configuration_is_needed() {
 }
 
 #[test]
+fn an_exception_for_no_known_reason_is_named() {
+    let node = Node::new();
+    let exceptions = "enforceReasons: {GpuCountShrt: observe, GpuLost: gate, Zzz: observe}";
+    node.write(
+        AGENT_CONFIG_PATH,
+        &format!("version: 1\ncluster: prod\npool: h100\n{exceptions}\n"),
+    );
+    let verdict = node.verdict(CLUSTER);
+    assert!(verdict.is_open(), "it may be a newer agent's: {verdict:?}");
+    let (reason, summary) = first(&verdict);
+    assert_eq!(reason, "AgentConfigUnknownReason");
+    let named = "`GpuCountShrt` (did you mean `GpuCountShort`?), `Zzz`";
+    assert!(summary.contains(named), "{summary}");
+}
+
+#[test]
 fn the_user_datas_agent_config_outranks_the_disks() {
     let node = Node::new();
     let part = "Content-Type: text/cloud-config\n\nwrite_files:\n- path: /etc/rollcall/agent.yaml\n  content: 'version: 1\n\n    cluster: prod\n\n    pool: other'\n\n--B\n";

@@ -9,10 +9,6 @@ fn fail(reason: Reason, phase: Phase) -> Verdict {
     Verdict::Fail(vec![Finding::new(reason, phase, "seen")])
 }
 
-fn soon() -> Deadline {
-    Deadline::within(Duration::from_secs(60))
-}
-
 #[tokio::test]
 async fn a_failure_stays_open_until_it_is_refuted() {
     let dir = tempfile::tempdir().unwrap();
@@ -23,21 +19,21 @@ async fn a_failure_stays_open_until_it_is_refuted() {
     let read = || file::read(&root).unwrap();
 
     assert_eq!(recorder.begin_attempt(), 1);
-    recorder.begin(Phase::Drivers, soon());
+    recorder.begin(Phase::Drivers);
     assert_eq!(read().outcome, JoinOutcome::Joining);
     recorder.end(Phase::Drivers, &fail(Reason::GpuLost, Phase::Drivers));
     assert_eq!(read().outcome, JoinOutcome::Failed);
     assert_eq!(read().description(), "v1 reason=GpuLost phase=drivers attempt=1");
 
     assert_eq!(recorder.begin_attempt(), 2);
-    recorder.begin(Phase::Identify, soon());
+    recorder.begin(Phase::Identify);
     recorder.end(Phase::Identify, &Verdict::Pass);
     assert_eq!(read().outcome, JoinOutcome::Failed, "nothing has refuted it");
     assert_eq!(read().cause().unwrap().reason, Reason::GpuLost);
-    recorder.begin(Phase::Drivers, soon());
+    recorder.begin(Phase::Drivers);
     recorder.end(Phase::Drivers, &Verdict::Pass);
     assert_eq!(read().outcome, JoinOutcome::Joining);
-    recorder.begin(Phase::Ready, soon());
+    recorder.begin(Phase::Ready);
     recorder.end(Phase::Ready, &Verdict::Pass);
     assert_eq!(read().outcome, JoinOutcome::Ready);
 
@@ -58,7 +54,7 @@ async fn patience_begins_anew_when_a_phase_is_no_longer_held_up() {
         recorder.waiting(Phase::Register, &finding);
     };
     recorder.begin_attempt();
-    recorder.begin(Phase::Register, soon());
+    recorder.begin(Phase::Register);
     let minutes_ago = Instant::now().checked_sub(Duration::from_secs(300)).unwrap();
     recorder.state.borrow_mut().begun.insert(Phase::Register, minutes_ago);
     recorder.held_up(Phase::Register, "cloud-final.service is activating");
@@ -76,7 +72,7 @@ async fn what_stands_over_the_join_belongs_to_no_phase() {
     let report = || recorder.subscribe().borrow().clone();
     let finding = |reason| Finding::new(reason, Phase::Register, "announced");
     recorder.begin_attempt();
-    recorder.begin(Phase::Preflight, soon());
+    recorder.begin(Phase::Preflight);
     recorder.standing("x", vec![finding(Reason::MaintenanceScheduled)]);
     assert_eq!(report().outcome, JoinOutcome::Joining);
     recorder.standing("y", vec![finding(Reason::SpotInterrupted)]);
@@ -103,8 +99,8 @@ async fn phases_stand_in_join_order_whatever_ends_first() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(Root::new(dir.path()), "boot");
     recorder.begin_attempt();
-    recorder.begin(Phase::Bootstrap, soon());
-    recorder.begin(Phase::Preflight, soon());
+    recorder.begin(Phase::Bootstrap);
+    recorder.begin(Phase::Preflight);
     recorder.skip(Phase::Drivers, "no GPUs".into());
     recorder.end(Phase::Bootstrap, &Verdict::Pass);
     let finding = Finding::new(Reason::ApiServerUnreachable, Phase::Preflight, "no way");

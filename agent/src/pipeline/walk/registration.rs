@@ -32,8 +32,7 @@ impl Walk<'_> {
     ) -> Result<String, Closed> {
         let phase = Phase::Register;
         let Node { root, systemd, boot, .. } = self.node;
-        let scripts = known.gate.config.deadlines.cloud_init();
-        self.recorder.begin(phase, known.budget.limit(phase, scripts + known.budget.cap(phase)));
+        self.recorder.begin(phase);
         let name = bootstrap::kubelet_node_name(root).unwrap_or_else(|| known.name.clone());
         self.recorder.know(|instance| instance.name.clone_from(&name));
         if let Some(closed) = self.before_kubelet(known, &name, username).await {

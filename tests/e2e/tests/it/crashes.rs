@@ -25,10 +25,10 @@ const FILES: [&str; 8] = [
 const POOLS: [&str; 4] = ["gpu-a", "gpu-b", "gpu-c", "gpu-d"];
 
 /// How long that many more may take to come up.
-const UP: Duration = Duration::from_secs(300);
+const UP: Duration = Duration::from_secs(900);
 
 /// How long each of the others then has until it is Ready and every channel has said so.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Points that only a join that fails and heals comes to.
 const OF_FAILURES: [&str; 3] = ["keep-evidence", "put-report", "delete-report"];

@@ -5,6 +5,7 @@
 mod architecture;
 mod breaker;
 mod crashes;
+mod evidence;
 mod lease;
 mod lives;
 mod node_config;

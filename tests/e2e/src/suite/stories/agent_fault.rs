@@ -13,6 +13,8 @@ use crate::suite::poll::until;
 
 /// Five starts and a second between them, on a busy machine.
 const FAULT_WITHIN: Duration = Duration::from_secs(120);
+/// Five starts of 20 s each.
+const HANG_WITHIN: Duration = Duration::from_secs(200);
 const JOINED: Duration = Duration::from_secs(120);
 
 const FALLBACK: &str = "rollcall-fallback.service";
@@ -28,9 +30,23 @@ fn replaced_by(content: &str) -> String {
 }
 
 pub(super) async fn garbage_and_open(suite: &Suite) -> anyhow::Result<()> {
-    let recipe = suite.recipe("system").await?.with_script(&replaced_by("\\177ELFgarbage"));
-    let node = suite.launch(&recipe, "agent-garbage").await?;
-    suite.named(&node, "AgentFault", FAULT_WITHIN).await?;
+    joins_the_stock_way(suite, "agent-garbage", "\\177ELFgarbage", FAULT_WITHIN).await
+}
+
+pub(super) async fn hangs_and_open(suite: &Suite) -> anyhow::Result<()> {
+    let hang = "#!/bin/sh\\nexec sleep 1000\\n";
+    joins_the_stock_way(suite, "agent-hangs", hang, HANG_WITHIN).await
+}
+
+async fn joins_the_stock_way(
+    suite: &Suite,
+    name: &str,
+    agent: &str,
+    within: Duration,
+) -> anyhow::Result<()> {
+    let recipe = suite.recipe("system").await?.with_script(&replaced_by(agent));
+    let node = suite.launch(&recipe, name).await?;
+    suite.named(&node, "AgentFault", within).await?;
     until(JOINED, "the node joins the stock way", async || {
         Ok(suite.is_ready(&node).await?.then_some(()))
     })

@@ -36,6 +36,8 @@ pub enum Story {
     AgentGarbage,
     /// An agent that aborts.
     AgentAborts,
+    /// An agent that hangs.
+    AgentHangs,
     /// A user script that hangs.
     ScriptHangs,
     /// A user script that takes a minute.
@@ -62,7 +64,16 @@ pub const ACTS: &[&[Story]] = &[
     &[Up],
     &[Kubectl, GpuPod, WatchSandbox],
     &[Killed],
-    &[Gate, CniHeld, Reboot, AgentGarbage, AgentAborts, ScriptHangs, ScriptTakesAMinute],
+    &[
+        Gate,
+        CniHeld,
+        Reboot,
+        AgentGarbage,
+        AgentAborts,
+        AgentHangs,
+        ScriptHangs,
+        ScriptTakesAMinute,
+    ],
     &[AccessEntry],
     &[Down],
 ];
@@ -88,6 +99,9 @@ impl Story {
             AgentAborts => {
                 "an agent that aborts, onAgentFault: closed: AgentFault, and it stays out"
             }
+            AgentHangs => {
+                "an agent that hangs before its first word: AgentFault, and the node joins the stock way"
+            }
             ScriptHangs => "a user script that hangs: CloudInitStuck; when it ends, the node joins",
             ScriptTakesAMinute => "a user script that takes 60 s: no reason at all",
             AccessEntry => "the access entry removed: ApiServerUnauthorized before kubelet starts",
@@ -100,8 +114,8 @@ impl Story {
     pub const fn needs(self) -> Needs {
         match self {
             Up | Gate | CniHeld | AccessEntry | Killed | Down => Needs::Nothing,
-            Kubectl | GpuPod | WatchSandbox | Reboot | AgentGarbage | AgentAborts | ScriptHangs
-            | ScriptTakesAMinute => Needs::Machines,
+            Kubectl | GpuPod | WatchSandbox | Reboot | AgentGarbage | AgentAborts | AgentHangs
+            | ScriptHangs | ScriptTakesAMinute => Needs::Machines,
         }
     }
 
@@ -121,6 +135,7 @@ impl Story {
             Reboot => reboot::tell(suite).await,
             AgentGarbage => agent_fault::garbage_and_open(suite).await,
             AgentAborts => agent_fault::aborts_and_closed(suite).await,
+            AgentHangs => agent_fault::hangs_and_open(suite).await,
             ScriptHangs => user_scripts::one_that_hangs(suite).await,
             ScriptTakesAMinute => user_scripts::one_that_takes_a_minute(suite).await,
             AccessEntry => access_entry::tell(suite).await,
