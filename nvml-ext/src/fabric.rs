@@ -1,10 +1,17 @@
-//! A GPU's place in an NVSwitch fabric: `nvmlDeviceGetGpuFabricInfoV`.
+//! A GPU's place in an NVSwitch fabric: `nvmlDeviceGetGpuFabricInfoV`, and what came before it.
+
+use std::ffi::c_uint;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper_sys::bindings::{self as sys, nvmlGpuFabricInfoV_t};
+use nvml_wrapper_sys::bindings::{
+    self as sys, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuFabricInfo_v3_t,
+};
 
-use crate::{ExtError, checked, raw, symbol};
+use crate::{ExtError, checked, raw, symbol, version};
+
+const VERSIONED: &str = "nvmlDeviceGetGpuFabricInfoV";
+const FIRST: &str = "nvmlDeviceGetGpuFabricInfo";
 
 /// What a GPU says of its fabric, on Hopper and later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +26,8 @@ pub struct FabricInfo {
     pub clique_id: u32,
     /// Health in fields of two and four bits; 0 where the driver does not tell.
     pub health_mask: u32,
+    /// What the driver makes of the mask.
+    pub health_summary: HealthSummary,
 }
 
 /// How far the registration of a GPU with its fabric is.
@@ -50,17 +59,34 @@ impl FabricState {
     }
 }
 
-/// Asks a device for its fabric.
+/// What the driver makes of a fabric's health, from R570 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthSummary {
+    /// The driver is older, or does not say.
+    Unknown,
+    /// All is well.
+    Healthy,
+    /// Something is not.
+    Unhealthy,
+    /// It works with less than it should have.
+    LimitedCapacity,
+}
+
+/// Asks a device for its fabric: in the newest form that its driver knows.
 ///
 /// # Errors
-/// The driver's library lacks the call, or NVML answers with an error.
+/// The driver's library lacks every form of the call, or NVML answers with an error.
 pub fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, ExtError> {
-    const CALL: &str = "nvmlDeviceGetGpuFabricInfoV";
-    #[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
-    const VERSION: u32 = size_of::<nvmlGpuFabricInfoV_t>() as u32 | (3 << 24);
-    let call = symbol(CALL, device.nvml().lib().nvmlDeviceGetGpuFabricInfoV.as_ref())?;
-    let mut info = nvmlGpuFabricInfoV_t {
-        version: VERSION,
+    match third(device) {
+        Err(ExtError::SymbolAbsent(_)) => first(device),
+        other => other,
+    }
+}
+
+fn third(device: &Device<'_>) -> Result<FabricInfo, ExtError> {
+    let call = symbol(VERSIONED, device.nvml().lib().nvmlDeviceGetGpuFabricInfoV.as_ref())?;
+    let mut info = nvmlGpuFabricInfo_v3_t {
+        version: version::<nvmlGpuFabricInfo_v3_t>(3),
         clusterUuid: [0; 16],
         status: sys::nvmlReturn_enum_NVML_SUCCESS,
         cliqueId: 0,
@@ -70,15 +96,74 @@ pub fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, ExtError> {
     };
     // SAFETY: the device is alive, and the structure is the one that its version field names.
     let code = unsafe { call(raw(device), &raw mut info) };
-    checked(CALL, code)?;
-    let failed = info.status != sys::nvmlReturn_enum_NVML_SUCCESS;
+    if code == sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH {
+        return second(device);
+    }
+    checked(VERSIONED, code)?;
     Ok(FabricInfo {
         state: state(info.state.into()),
-        error: failed.then(|| NvmlError::from(info.status).to_string()),
+        error: failure(info.status),
         cluster_uuid: info.clusterUuid,
         clique_id: info.cliqueId,
         health_mask: info.healthMask,
+        health_summary: match info.healthSummary.into() {
+            sys::NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY => HealthSummary::Healthy,
+            sys::NVML_GPU_FABRIC_HEALTH_SUMMARY_UNHEALTHY => HealthSummary::Unhealthy,
+            sys::NVML_GPU_FABRIC_HEALTH_SUMMARY_LIMITED_CAPACITY => HealthSummary::LimitedCapacity,
+            _ => HealthSummary::Unknown,
+        },
     })
+}
+
+/// What drivers between 550 and 570 know.
+fn second(device: &Device<'_>) -> Result<FabricInfo, ExtError> {
+    let call = symbol(VERSIONED, device.nvml().lib().nvmlDeviceGetGpuFabricInfoV.as_ref())?;
+    let mut info = nvmlGpuFabricInfo_v2_t {
+        version: version::<nvmlGpuFabricInfo_v2_t>(2),
+        clusterUuid: [0; 16],
+        status: sys::nvmlReturn_enum_NVML_SUCCESS,
+        cliqueId: 0,
+        state: 0,
+        healthMask: 0,
+    };
+    // SAFETY: the device is alive, and NVML fills the structure that its version field names.
+    let code = unsafe { call(raw(device), (&raw mut info).cast()) };
+    checked(VERSIONED, code)?;
+    Ok(FabricInfo {
+        state: state(info.state.into()),
+        error: failure(info.status),
+        cluster_uuid: info.clusterUuid,
+        clique_id: info.cliqueId,
+        health_mask: info.healthMask,
+        health_summary: HealthSummary::Unknown,
+    })
+}
+
+/// What drivers before 550 know.
+fn first(device: &Device<'_>) -> Result<FabricInfo, ExtError> {
+    let call = symbol(FIRST, device.nvml().lib().nvmlDeviceGetGpuFabricInfo.as_ref())?;
+    let mut info = nvmlGpuFabricInfo_t {
+        clusterUuid: [0; 16],
+        status: sys::nvmlReturn_enum_NVML_SUCCESS,
+        cliqueId: 0,
+        state: 0,
+    };
+    // SAFETY: the device is alive, and the structure is the one of this call.
+    let code = unsafe { call(raw(device), &raw mut info) };
+    checked(FIRST, code)?;
+    Ok(FabricInfo {
+        state: state(info.state.into()),
+        error: failure(info.status),
+        cluster_uuid: info.clusterUuid,
+        clique_id: info.cliqueId,
+        health_mask: 0,
+        health_summary: HealthSummary::Unknown,
+    })
+}
+
+fn failure(status: c_uint) -> Option<String> {
+    let failed = status != sys::nvmlReturn_enum_NVML_SUCCESS;
+    failed.then(|| NvmlError::from(status).to_string())
 }
 
 const fn state(number: u32) -> FabricState {

@@ -56,6 +56,50 @@ pub fn field_values(
     Ok(values.iter().map(read).collect())
 }
 
+/// What the driver asks for: `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`, from R570 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryAction {
+    /// Nothing.
+    None,
+    /// A reset of the GPU.
+    Reset,
+    /// A reboot of the node.
+    Reboot,
+    /// An end of all traffic between GPUs.
+    DrainPeers,
+    /// That, and a reset then.
+    DrainAndReset,
+    /// A number that this code does not know.
+    Other(u64),
+}
+
+/// Asks a device for what its driver asks for.
+///
+/// # Errors
+/// The driver's library lacks the call or does not know the field, or NVML answers with an error.
+pub fn recovery_action(device: &Device<'_>) -> Result<RecoveryAction, ExtError> {
+    const FIELD: u32 = 230;
+    const CALL: &str = "nvmlDeviceGetFieldValues";
+    let answer = field_values(device, &[(FIELD, 0)])?.into_iter().next();
+    let value = answer.unwrap_or(Err(NvmlError::NotSupported));
+    let value = value.map_err(|source| ExtError::Nvml { call: CALL, source })?;
+    match value.as_u64() {
+        Some(number) => Ok(action(number)),
+        None => Err(ExtError::Nvml { call: CALL, source: NvmlError::UnexpectedVariant(FIELD) }),
+    }
+}
+
+const fn action(number: u64) -> RecoveryAction {
+    match number {
+        0 => RecoveryAction::None,
+        1 => RecoveryAction::Reset,
+        2 => RecoveryAction::Reboot,
+        3 => RecoveryAction::DrainPeers,
+        4 => RecoveryAction::DrainAndReset,
+        other => RecoveryAction::Other(other),
+    }
+}
+
 fn request((id, scope): (u32, u32)) -> nvmlFieldValue_t {
     nvmlFieldValue_t {
         fieldId: id,

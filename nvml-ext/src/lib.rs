@@ -8,11 +8,15 @@
 
 mod fabric;
 mod fields;
+mod module_id;
 mod remapped_rows;
+mod sram;
 
-pub use fabric::{FabricInfo, FabricState, fabric_info};
-pub use fields::{ALL_LINKS, FieldValue, field_values};
-pub use remapped_rows::{RemappedRows, remapped_rows};
+pub use fabric::{FabricInfo, FabricState, HealthSummary, fabric_info};
+pub use fields::{ALL_LINKS, FieldValue, RecoveryAction, field_values, recovery_action};
+pub use module_id::module_id;
+pub use remapped_rows::{RemappedRows, RemapperBanks, remapped_rows, row_remapper_histogram};
+pub use sram::{SramErrors, sram_errors};
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
@@ -55,6 +59,12 @@ fn checked(call: &'static str, code: nvmlReturn_t) -> Result<(), ExtError> {
 /// A symbol of the library, or that it is absent. libloading's own error says no more than that.
 fn symbol<'a, T, E>(call: &'static str, symbol: Result<&'a T, E>) -> Result<&'a T, ExtError> {
     symbol.map_err(|_| ExtError::SymbolAbsent(call))
+}
+
+/// The version word that NVML wants in a structure: its size, and its version above it.
+#[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
+const fn version<T>(number: u32) -> u32 {
+    size_of::<T>() as u32 | (number << 24)
 }
 
 fn raw(device: &Device<'_>) -> nvmlDevice_t {

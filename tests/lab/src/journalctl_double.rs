@@ -52,7 +52,8 @@ fn run(root: &Path, arguments: &[String]) -> Result<String, String> {
     let store = Store::of(root);
     let mut entries: Vec<(String, String)> = Vec::new();
     if call.kernel {
-        entries.extend(lines_of("kernel", &root.join("dev/kmsg")));
+        let records = lines_of("kernel", &root.join("dev/kmsg"));
+        entries.extend(records.into_iter().map(|(unit, record)| (unit, text_of(&record))));
     }
     for unit in &call.units {
         entries.extend(lines_of(unit, &store.log(unit)));
@@ -64,6 +65,11 @@ fn run(root: &Path, arguments: &[String]) -> Result<String, String> {
     } else {
         shown.map(|(_, line)| format!("{line}\n")).collect()
     })
+}
+
+/// What a record of the kernel's log says, without its head.
+fn text_of(record: &str) -> String {
+    record.split_once(';').map_or(record, |(_, text)| text).to_owned()
 }
 
 fn lines_of(unit: &str, path: &Path) -> Vec<(String, String)> {
@@ -114,6 +120,10 @@ mod tests {
         assert_eq!(entry["MESSAGE"], "three");
         assert_eq!(entry["_SYSTEMD_UNIT"], "kubelet.service");
         assert_eq!(call(root.path(), "-u nothing").unwrap(), "");
+        fs::create_dir_all(root.path().join("dev")).unwrap();
+        fs::write(root.path().join("dev/kmsg"), "4,0,17,-;NVRM: Xid (PCI:0000:53:00): 79; gone\n")
+            .unwrap();
+        assert_eq!(call(root.path(), "-k -b").unwrap(), "NVRM: Xid (PCI:0000:53:00): 79; gone\n");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //!
 //! - [`state`]: what the file says, and writing it;
 //! - [`profile`]: the GPUs of an EC2 instance type;
-//! - [`fault`]: named faults as edits of a state;
-//! - [`node_files()`]: the `/proc`, `/sys` and `/dev` files that a kernel would show for that state.
+//! - [`fault`]: named faults as edits of a state, and what happens once;
+//! - [`node_files()`]: the `/proc`, `/sys`, `/dev` and `/opt` files that a node shows for that state;
+//! - [`kernel_log`]: the kernel's log, as `/dev/kmsg` gives it;
+//! - [`library`]: putting the cdylib where programs look for it, without functions that it is not to have.
 //!
 //! Where the library finds its state: `NVML_SIM_STATE` if set, else from its own path:
 //! `<root>/usr/lib64/libnvidia-ml.so.1` reads `<root>/var/lib/nvml-sim/state.json`. With such a root
@@ -16,10 +18,12 @@
 
 mod calls;
 pub mod fault;
+pub mod kernel_log;
+pub mod library;
 pub mod node_files;
 pub mod profile;
 mod session;
 pub mod state;
 
-pub use node_files::{NodeFile, node_files};
+pub use node_files::{Content, NodeFile, node_files};
 pub use state::State;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use nvml_wrapper_sys::bindings as sys;
 use sys::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::state::{Gpu, STATE_PATH, State};
+use crate::state::{Gpu, MigDevice, STATE_PATH, State};
 
 pub(crate) const SUCCESS: nvmlReturn_t = sys::nvmlReturn_enum_NVML_SUCCESS;
 pub(crate) const UNINITIALIZED: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_UNINITIALIZED;
@@ -21,6 +22,9 @@ pub(crate) const NOT_SUPPORTED: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_N
 pub(crate) const NOT_FOUND: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t =
     sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
+pub(crate) const NO_PERMISSION: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_NO_PERMISSION;
+pub(crate) const VERSION_OF_STRUCT: nvmlReturn_t =
+    sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
 pub(crate) const TIMEOUT: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_TIMEOUT;
 const DRIVER_NOT_LOADED: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED;
 const GPU_IS_LOST: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST;
@@ -134,27 +138,42 @@ pub(crate) fn enter(call: &str) -> Result<Arc<State>, nvmlReturn_t> {
 }
 
 fn meet_faults(call: &str, state: &State) -> Result<(), nvmlReturn_t> {
-    if state.faults.hang.iter().any(|name| name == "*") {
+    let faults = &state.faults;
+    if faults.hang.iter().any(|name| name == "*") {
         let _stuck = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
-        hang_while("*");
+        hang_while(|state| state.faults.hang.iter().any(|name| name == "*"));
     } else {
         // Waits here while another thread is stuck in the driver.
         drop(LIBRARY.lock().unwrap_or_else(PoisonError::into_inner));
-        if state.faults.hang.iter().any(|name| name == call) {
-            hang_while(call);
+        if faults.hang.iter().any(|name| name == call) {
+            hang_while(|state| state.faults.hang.iter().any(|name| name == call));
         }
     }
-    pause(Duration::from_millis(state.faults.delay_ms));
-    match state.faults.codes.get(call).or(state.faults.codes.get("*")) {
+    let own = faults.delays.get(call).copied().unwrap_or_default();
+    let slow = faults.slow.filter(|slow| is_slow(slow.every)).map_or(0, |slow| slow.ms);
+    pause(Duration::from_millis(faults.delay_ms + own + slow));
+    match faults.codes.get(call).or(faults.codes.get("*")) {
         Some(code) => Err(*code),
         None => Ok(()),
     }
 }
 
-fn hang_while(name: &str) {
-    while current().is_ok_and(|state| state.faults.hang.iter().any(|call| call == name)) {
+/// Whether this call is the one of so many that takes its time.
+fn is_slow(every: u32) -> bool {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    CALLS.fetch_add(1, Ordering::Relaxed) % every.max(1) == every.max(1) - 1
+}
+
+/// Does not come back while the fault stands; goes with a state that cannot be read.
+fn hang_while(stands: impl Fn(&State) -> bool) {
+    while current().is_ok_and(|state| stands(&state)) {
         pause(HANG_POLL);
     }
+}
+
+/// The state as it is now, for a call that waits; its faults were met when it began.
+pub(crate) fn look() -> Option<Arc<State>> {
+    current().ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a simulated driver takes time as a real one does")]
@@ -174,31 +193,65 @@ pub(crate) fn handle_of(uuid: &str) -> nvmlDevice_t {
     std::ptr::without_provenance_mut(position + 1)
 }
 
-fn uuid_of(device: nvmlDevice_t) -> Option<String> {
+pub(crate) fn uuid_of(device: nvmlDevice_t) -> Option<String> {
     session().handles.get(device.addr().checked_sub(1)?).cloned()
 }
 
-/// Begins a call on one device.
+/// What a handle stands for.
+pub(crate) struct Target<'a> {
+    pub(crate) gpu: &'a Gpu,
+    /// The part of it, where the handle is a MIG device's.
+    pub(crate) part: Option<&'a MigDevice>,
+    pub(crate) state: &'a State,
+}
+
+/// Begins a call on a device or on a part of one.
+pub(crate) fn on_target<T>(
+    call: &str,
+    device: nvmlDevice_t,
+    answer: impl FnOnce(Target<'_>) -> Result<T, nvmlReturn_t>,
+) -> Result<T, nvmlReturn_t> {
+    let state = enter(call)?;
+    let uuid = uuid_of(device).ok_or(INVALID_ARGUMENT)?;
+    let target = state.gpus.iter().find_map(|gpu| {
+        let part = gpu.mig_devices.iter().find(|part| part.uuid == uuid);
+        (part.is_some() || gpu.uuid == uuid).then_some(Target { gpu, part, state: &state })
+    });
+    // A handle outlives its GPU: one that has left the bus is lost to whoever held it.
+    let target = target.ok_or(GPU_IS_LOST)?;
+    check(call, target.gpu)?;
+    answer(target)
+}
+
+/// Begins a call that only whole devices answer.
 pub(crate) fn on_device<T>(
     call: &str,
     device: nvmlDevice_t,
     answer: impl FnOnce(&Gpu, &State) -> Result<T, nvmlReturn_t>,
 ) -> Result<T, nvmlReturn_t> {
-    let state = enter(call)?;
-    let uuid = uuid_of(device).ok_or(INVALID_ARGUMENT)?;
-    // A handle outlives its GPU: one that has left the bus is lost to whoever held it.
-    let gpu = state.gpus.iter().find(|gpu| gpu.uuid == uuid).ok_or(GPU_IS_LOST)?;
-    check(gpu)?;
-    answer(gpu, &state)
+    on_target(call, device, |target| match target.part {
+        Some(_) => Err(NOT_SUPPORTED),
+        None => answer(target.gpu, target.state),
+    })
 }
 
-/// The code that every call on a broken device gives.
-pub(crate) fn check(gpu: &Gpu) -> Result<(), nvmlReturn_t> {
-    match gpu.fault {
-        Some(fault) if fault.lost => Err(GPU_IS_LOST),
-        Some(fault) if fault.reset_required => Err(RESET_REQUIRED),
-        Some(fault) => fault.code.map_or(Ok(()), Err),
-        None => Ok(()),
+/// Meets the faults of a broken device.
+pub(crate) fn check(call: &str, gpu: &Gpu) -> Result<(), nvmlReturn_t> {
+    let Some(fault) = &gpu.fault else { return Ok(()) };
+    if fault.hang {
+        let stands = |state: &State| {
+            let now = state.gpus.iter().find(|other| other.uuid == gpu.uuid);
+            now.and_then(|gpu| gpu.fault.as_ref()).is_some_and(|fault| fault.hang)
+        };
+        let lock = fault.holds_lock.then(|| LIBRARY.lock().unwrap_or_else(PoisonError::into_inner));
+        hang_while(stands);
+        drop(lock);
+    }
+    pause(Duration::from_millis(fault.delay_ms));
+    match fault {
+        fault if fault.lost => Err(GPU_IS_LOST),
+        fault if fault.reset_required => Err(RESET_REQUIRED),
+        fault => fault.codes.get(call).copied().or(fault.code).map_or(Ok(()), Err),
     }
 }
 

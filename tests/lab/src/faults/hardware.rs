@@ -5,21 +5,18 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use nvml_sim::{State, node_files};
+use nvml_sim::fault::Happening;
+use nvml_sim::kernel_log::{self, Priority};
+use nvml_sim::{State, library, node_files};
 
 use serde_json::Value;
 
 use super::Fault;
-use crate::directory::{ignore_missing, link_or_copy};
+use crate::directory::ignore_missing;
 use crate::user_data::merge_patch;
 
-/// Where the driver's library is on a node.
-const LIBRARIES: &str = "usr/lib64";
-/// The name that programs load, a link to the library of the driver's version.
-const LIBRARY: &str = "libnvidia-ml.so.1";
 /// While it exists, the kubelet stand-in's aws-node writes no CNI configuration.
 const CNI_HOLD: &str = "var/lib/kubelet-standin/hold-cni";
 
@@ -48,39 +45,60 @@ impl Hardware {
         self.gpus.is_some()
     }
 
-    /// Makes the node's files say what these faults make of its hardware.
+    /// Makes the node's files say what these faults make of its hardware. What event sets were
+    /// told stays told.
     ///
     /// # Errors
     /// When a file cannot be changed.
     pub fn set(&self, faults: &[Fault]) -> io::Result<()> {
         if let Some(healthy) = &self.gpus {
-            let mut state = healthy.clone();
-            for fault in faults {
-                match fault {
-                    Fault::Driver(fault) => fault.apply(&mut state),
-                    Fault::Hardware { gpu, patch } => state = patched(&state, *gpu, patch)?,
-                    _ => {}
-                }
-            }
+            let mut state = broken(healthy, faults)?;
+            state.events = State::read(&self.root).map(|now| now.events).unwrap_or_default();
             node_files::sync(&self.root, &state)?;
-            self.set_library(!faults.contains(&Fault::DriverLibraryMissing))?;
+            self.set_library(&state, faults)?;
         }
         self.set_hold(faults.contains(&Fault::CniHeld))
     }
 
-    fn set_library(&self, present: bool) -> io::Result<()> {
-        let directory = self.root.join(LIBRARIES);
-        let (link, file) = (directory.join(LIBRARY), directory.join(versioned()));
+    /// Begins a boot: the kernel's log starts anew, and event sets are told nothing of before.
+    ///
+    /// # Errors
+    /// When a file cannot be changed.
+    pub fn boot(&self, faults: &[Fault]) -> io::Result<()> {
+        let Some(healthy) = &self.gpus else { return Ok(()) };
+        let state = broken(healthy, faults)?;
+        state.write(&self.root)?;
+        ignore_missing(fs::remove_file(self.root.join(kernel_log::PATH.trim_start_matches('/'))))?;
+        kernel_log::boot(&self.root, &state)?;
+        faults.iter().try_for_each(|fault| self.announce(fault))
+    }
+
+    /// Has the kernel say what it says when this fault comes.
+    ///
+    /// # Errors
+    /// When its log cannot be written.
+    pub fn announce(&self, fault: &Fault) -> io::Result<()> {
+        let (Some(healthy), Fault::Driver(fault)) = (&self.gpus, fault) else { return Ok(()) };
+        let lines = fault.kernel_says(healthy);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        kernel_log::append_all(&self.root, Priority::Error, &lines)
+    }
+
+    /// Lets something happen once.
+    ///
+    /// # Errors
+    /// When the state or the kernel's log cannot be written.
+    pub fn happen(&self, happening: &Happening) -> io::Result<()> {
+        happening.happen(&self.root)
+    }
+
+    fn set_library(&self, state: &State, faults: &[Fault]) -> io::Result<()> {
         match &self.library {
-            _ if !present => {
-                ignore_missing(fs::remove_file(link))?;
-                ignore_missing(fs::remove_file(file))
-            }
-            Some(library) if !link.exists() => {
-                link_or_copy(library, &file).map_err(io::Error::other)?;
-                symlink(versioned(), link)
-            }
-            _ => Ok(()),
+            _ if faults.contains(&Fault::DriverLibraryMissing) => library::uninstall(&self.root),
+            Some(built) => library::install(built, &self.root, state),
+            None => Ok(()),
         }
     }
 
@@ -96,6 +114,19 @@ impl Hardware {
     }
 }
 
+/// What these faults make of healthy hardware.
+fn broken(healthy: &State, faults: &[Fault]) -> io::Result<State> {
+    let mut state = healthy.clone();
+    for fault in faults {
+        match fault {
+            Fault::Driver(fault) => fault.apply(&mut state),
+            Fault::Hardware { gpu, patch } => state = patched(&state, *gpu, patch)?,
+            _ => {}
+        }
+    }
+    Ok(state)
+}
+
 /// The state with a merge patch on one GPU, or on the driver as a whole.
 fn patched(state: &State, gpu: Option<u32>, patch: &Value) -> io::Result<State> {
     let mut value = serde_json::to_value(state)?;
@@ -108,11 +139,6 @@ fn patched(state: &State, gpu: Option<u32>, patch: &Value) -> io::Result<State> 
     };
     merge_patch(part, patch);
     Ok(serde_json::from_value(value)?)
-}
-
-/// The library's own name.
-fn versioned() -> String {
-    format!("libnvidia-ml.so.{}", nvml_sim::profile::DRIVER_VERSION)
 }
 
 #[cfg(test)]
@@ -141,7 +167,7 @@ mod tests {
     fn node() -> (tempfile::TempDir, Hardware) {
         let temporary = tempfile::tempdir().unwrap();
         let library = temporary.path().join("libnvml_sim.so");
-        fs::write(&library, "a library").unwrap();
+        fs::write(&library, b"\0nvmlDeviceGetRemappedRows\0nvmlDeviceGetGpuFabricInfoV\0nvmlDeviceGetSramEccErrorStatus\0nvmlDeviceGetPlatformInfo\0nvmlDeviceGetTemperatureV\0").unwrap();
         let root = temporary.path().join("root");
         let hardware = Hardware::of(&root, "p5.48xlarge", "i-1", Some(&library));
         hardware.set(&[]).unwrap();
@@ -165,6 +191,11 @@ mod tests {
             "cni-held",
             r#"gpu-set=1:{"fault":{"resetRequired":true}}"#,
             r#"driver-set={"faults":{"init":999}}"#,
+            "gpu-off-bus=1",
+            "driver-version=535.261.03",
+            "symbol-missing=nvmlDeviceGetRemappedRows",
+            "efa-missing",
+            "row-remap-pending=0",
         ] {
             hardware.set(&[driver(name)]).unwrap();
             assert_ne!(tree(&root), healthy, "{name} changes nothing");
@@ -176,6 +207,27 @@ mod tests {
         assert!(root.join("dev/nvidia1").exists());
         hardware.set(&[]).unwrap();
         assert_eq!(tree(&root), healthy);
+    }
+
+    #[test]
+    fn what_happens_stays_until_the_next_boot() {
+        let (temporary, hardware) = node();
+        let root = temporary.path().join("root");
+        let log = || fs::read_to_string(root.join("dev/kmsg")).unwrap_or_default();
+        hardware.boot(&[]).unwrap();
+        assert!(log().contains("NVRM: loading NVIDIA UNIX Open Kernel Module"));
+        hardware.happen(&"xid=79:2".parse().unwrap()).unwrap();
+        hardware.set(&[]).unwrap();
+        assert_eq!(State::read(&root).unwrap().events.len(), 1);
+        assert!(log().contains("NVRM: Xid (PCI:0000:75:00): 79, "));
+
+        let off: Fault = "gpu-off-bus=3".parse().unwrap();
+        hardware.announce(&off).unwrap();
+        assert!(log().contains("NVRM: GPU 0000:86:00.0: GPU has fallen off the bus."));
+        hardware.boot(&[]).unwrap();
+        assert!(!log().contains("Xid") && State::read(&root).unwrap().events.is_empty());
+        hardware.boot(&[off]).unwrap();
+        assert!(log().contains("Xid"), "what is still broken is said again");
     }
 
     #[test]

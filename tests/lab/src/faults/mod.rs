@@ -26,6 +26,8 @@ use local::Local;
 pub enum Fault {
     /// A fault of a GPU or of the driver, made by nvml-sim.
     Driver(nvml_sim::fault::Fault),
+    /// Something that happens once on a node with GPUs: an XID, a line of the kernel's log.
+    Happening(nvml_sim::fault::Happening),
     /// The driver's library is not on the node.
     DriverLibraryMissing,
     /// The agent's tarball arrives with one bit changed.
@@ -85,6 +87,82 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     ("driver-hang", "every NVML call hangs for ever, as with a wedged driver"),
     ("gpu-missing[=N]", "GPU N (default: the last) is gone from the PCI bus, /dev, /proc and NVML"),
     ("gpu-lost=N", "GPU N has fallen off the bus: still on PCI, NVML says it is lost"),
+    (
+        "gpu-off-bus=N",
+        "GPU N is lost and reads as all ones; the kernel says XID 79 and that it has fallen off the bus",
+    ),
+    ("gpu-reset-required=N", "every call on GPU N says that it wants a reset"),
+    ("gpu-hang=N", "no call on GPU N comes back; the other GPUs answer"),
+    ("garbage=N", "the texts of GPU N are bytes that are no UTF-8"),
+    ("row-remap-pending=N", "GPU N has a remapped row that waits for a reset"),
+    ("row-remap-failed=N", "a row of GPU N could not be remapped"),
+    ("row-remap-exhausted=N", "a bank of GPU N has no spare rows left"),
+    ("retired-pages-pending=N", "GPU N (T4, V100) has a page that waits for a reset to be retired"),
+    (
+        "ecc-uncorrectable=N",
+        "GPU N has counted an uncorrected memory error since the driver was loaded",
+    ),
+    ("ecc-off=N", "GPU N does not correct memory errors"),
+    ("sram-threshold=N", "the driver says that the SRAM of GPU N had too many errors"),
+    ("persistence-off=N", "persistence mode of GPU N is off; `all` for each GPU, here and above"),
+    (
+        "recovery-action=N:1",
+        "the driver asks for this on GPU N: 1 reset, 2 reboot, 3 drain, 4 drain and reset",
+    ),
+    (
+        "throttle=N:CAUSE",
+        "something holds the clocks of GPU N down: idle, sw-power, hw-slowdown, sw-thermal, hw-thermal, power-brake",
+    ),
+    ("pcie-width=N:8", "the link of GPU N to the host has 8 lanes"),
+    (
+        "pcie-generation=N:1",
+        "the link of GPU N to the host runs at the first generation's speed, as when idle",
+    ),
+    ("aer=N:KIND", "the kernel counts errors of the link of GPU N: correctable, nonfatal, fatal"),
+    ("nvlink-down=N:17", "link 17 of GPU N is down"),
+    ("nvlink-errors=N", "the NVLinks of GPU N count errors"),
+    (
+        "fabric-state=N:STAGE",
+        "the registration of GPU N with its fabric is not-started, in-progress or completed",
+    ),
+    (
+        "fabric-error=N:CODE",
+        "the registration of GPU N with its fabric has ended with this code of NVML",
+    ),
+    (
+        "fabric-health=N:ILLNESS",
+        "the fabric of GPU N is ill: degraded-bw, route-recovery, route-unhealthy, access-timeout",
+    ),
+    ("mig-on=N", "MIG is on on GPU N, without parts"),
+    ("mig-layout=N:1g.10gb", "MIG is on on GPU N, with these parts, commas between them"),
+    ("stray-process=N:4711", "a process of this number uses GPU N"),
+    (
+        "efa-missing[=NAME]",
+        "an EFA device (default: the last) is gone from the PCI bus and from /sys/class/infiniband",
+    ),
+    ("efa-down=NAME", "the port of an EFA device is down: efa-down=rdmap79s0"),
+    ("gpu-count=N", "NVML counts this many GPUs, whatever there are"),
+    ("init=CODE", "NVML's initialisation ends with this code"),
+    ("hang=CALL", "one call of NVML never comes back: hang=nvmlDeviceGetTemperature"),
+    ("slow-calls=MS", "every call of NVML takes this long"),
+    ("slow-call=CALL:MS", "one call of NVML takes this long"),
+    (
+        "call-fails=CALL:CODE",
+        "one call of NVML gives this code: call-fails=nvmlDeviceGetPowerUsage:3",
+    ),
+    ("symbol-missing=CALL", "libnvidia-ml does not have this function, as an older one"),
+    (
+        "driver-version=535.261.03",
+        "the whole driver is of this version, without the functions that came later",
+    ),
+    (
+        "xid=CODE:N",
+        "an XID happens once: in the kernel's log and as an event; after N may follow a colon and the rest of the line",
+    ),
+    ("xid-kmsg-only=CODE:N", "the same, in the kernel's log alone"),
+    ("xid-nvml-only=CODE:N", "the same, as an event alone"),
+    ("sxid=CODE:SEVERITY", "an NVSwitch reports an error in the kernel's log: fatal or nonfatal"),
+    ("kmsg=TEXT", "the kernel says this once"),
     (
         "gpu-set=N:JSON",
         "GPU N is in this state of nvml-sim (merge patch): gpu-set=0:{\"fault\":{\"resetRequired\":true}}",
@@ -234,7 +312,13 @@ impl Fault {
     /// Whether the node needs GPUs for it.
     #[must_use]
     pub fn needs_gpus(&self) -> bool {
-        matches!(self, Self::Driver(_) | Self::DriverLibraryMissing | Self::Hardware { .. })
+        matches!(
+            self,
+            Self::Driver(_)
+                | Self::Happening(_)
+                | Self::DriverLibraryMissing
+                | Self::Hardware { .. }
+        )
     }
 }
 
@@ -242,6 +326,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Driver(fault) => fault.fmt(f),
+            Self::Happening(happening) => happening.fmt(f),
             Self::DriverLibraryMissing => f.write_str("driver-library-missing"),
             Self::AgentCorrupt => f.write_str("agent-corrupt"),
             Self::JoinDies(point) => write!(f, "join-dies={point}"),
@@ -303,6 +388,7 @@ impl FromStr for Fault {
             .or_else(|| text.parse().ok().map(Self::Network))
             .or_else(|| Trouble::parse(name, value).map(Self::Imds))
             .or_else(|| text.parse().ok().map(Self::Driver))
+            .or_else(|| text.parse().ok().map(Self::Happening))
             .ok_or_else(unknown)
     }
 }
@@ -370,7 +456,18 @@ mod tests {
     use super::*;
 
     /// What stands for a value in [`EXPLAINED`], and one that may.
-    const PLACES: [(&str, &str); 15] = [
+    const PLACES: &[(&str, &str)] = &[
+        ("CALL:CODE", "nvmlDeviceGetName:3"),
+        ("CALL:MS", "nvmlDeviceGetName:20"),
+        ("CALL", "nvmlDeviceGetName"),
+        ("CAUSE", "hw-slowdown"),
+        ("KIND", "fatal"),
+        ("STAGE", "in-progress"),
+        ("ILLNESS", "degraded-bw"),
+        ("CODE:N", "79:3"),
+        ("CODE:SEVERITY", "20034:nonfatal"),
+        ("efa-down=NAME", "efa-down=rdmap0s6"),
+        ("=N:", "=3:"),
         ("PATH[:MS]", "sts:250"),
         ("PATH", "api"),
         ("FIELD:VALUE", "instanceType:p9.metal"),
@@ -391,7 +488,7 @@ mod tests {
     #[test]
     fn every_fault_is_explained_and_every_explanation_is_a_fault() {
         for (syntax, text) in EXPLAINED {
-            let mut name = syntax.replace("[=N]", "");
+            let mut name = syntax.replace("[=NAME]", "").replace("[=N]", "");
             for (place, value) in PLACES {
                 name = name.replace(place, value);
             }

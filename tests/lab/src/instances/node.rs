@@ -210,6 +210,7 @@ impl Node {
     fn build(&self, around: &Surroundings) -> Result<(), BootError> {
         image::write(&self.root, &self.instance, &around.programs)?;
         self.hardware.set(&[])?;
+        self.hardware.boot(&[])?;
         self.begin_boot(around)
     }
 
@@ -320,6 +321,9 @@ impl Node {
         if fault == Fault::AgentCorrupt && self.root.join(install::AGENT).exists() {
             return Err(FaultError::TooLate(id()));
         }
+        if let Fault::Happening(happening) = &fault {
+            return self.hardware.happen(happening).map_err(|error| self.unchanged(&error));
+        }
         if self.live().faults.contains(&fault) {
             return Ok(());
         }
@@ -327,6 +331,7 @@ impl Node {
         if let Fault::Local(local) = &fault {
             local.lay(&self.root).map_err(|error| self.unchanged(&error))?;
         }
+        self.hardware.announce(&fault).map_err(|error| self.unchanged(&error))?;
         let faults = {
             let mut live = self.live();
             live.faults.push(fault.clone());

@@ -50,6 +50,7 @@ impl Node {
         driver_double::reboot(&self.root)?;
         self.begin_boot(around)?;
         let faults = self.live().faults.clone();
+        self.hardware.boot(&faults)?;
         for fault in faults {
             if let Fault::Local(local) = fault
                 && local.ends_with_boot()

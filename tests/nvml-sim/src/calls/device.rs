@@ -1,67 +1,68 @@
-//! What one device says of itself.
+//! What one device says of itself: what it is, how busy, how warm, how fast.
 
-use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong};
 
 use nvml_wrapper_sys::bindings as sys;
-use sys::{
-    nvmlBAR1Memory_t, nvmlDevice_t, nvmlEnableState_t, nvmlGpuFabricInfoV_t, nvmlMemory_t,
-    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t,
+use sys::{nvmlDevice_t, nvmlEnableState_t, nvmlReturn_t, nvmlUtilization_t};
+
+use super::shapes::{choices, getters, pairs, texts, versioned};
+use super::{put, put_list, put_text};
+use crate::session::{
+    INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, Target, on_device, on_target, since_boot, sway,
 };
+use crate::state::{Gpu, State};
 
-use super::{fill, put, put_pair, put_text};
-use crate::session::{INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, on_device, since_boot, sway};
-use crate::state::{Ecc, Gpu, State};
-
-const MIB: u64 = 1024 * 1024;
-/// `NVML_STRUCT_VERSION(Memory, 2)`, which callers must pass in.
-#[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
-const MEMORY_V2: c_uint = size_of::<nvmlMemory_v2_t>() as c_uint | (2 << 24);
-
-/// Functions that give one value of a device.
-macro_rules! getters {
-    ($($name:ident -> $out:ty = |$gpu:pat_param| $answer:expr;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(device: nvmlDevice_t, out: *mut $out) -> nvmlReturn_t {
-            let answer = on_device(stringify!($name), device, |$gpu, _| $answer);
-            // SAFETY: the caller passes a pointer to the type that nvml.h demands.
-            unsafe { put(out, answer) }
-        }
-    )*};
-}
+/// Every clock event reason but the display's.
+const CLOCK_EVENT_REASONS: c_ulonglong = 0x1ff & !0x100;
+/// Temperatures at which the GPU slows down and stops.
+const SLOWDOWN: c_uint = 89;
+const SHUTDOWN: c_uint = 92;
+/// The warmest that a healthy GPU gets.
+const GPU_MAX: c_uint = 87;
+const MEMORY_MAX: c_uint = 95;
+const HOPPER: c_uint = 9;
 
 getters! {
     nvmlDeviceGetMinorNumber -> c_uint = |gpu| Ok(gpu.minor);
     nvmlDeviceGetPowerUsage -> c_uint = |gpu| Ok(power_mw(gpu));
     nvmlDeviceGetEnforcedPowerLimit -> c_uint = |gpu| Ok(gpu.power_limit_mw);
     nvmlDeviceGetPowerManagementLimit -> c_uint = |gpu| Ok(gpu.power_limit_mw);
+    nvmlDeviceGetPowerManagementDefaultLimit -> c_uint = |gpu| Ok(gpu.power_limit_mw);
+    nvmlDeviceGetPowerManagementMode -> nvmlEnableState_t = |_| Ok(enabled(true));
     nvmlDeviceGetTotalEnergyConsumption -> c_ulonglong = |gpu| Ok(energy_mj(gpu));
-    nvmlDeviceGetUtilizationRates -> nvmlUtilization_t = |gpu| Ok(nvmlUtilization_t {
-        gpu: busy(gpu.utilization.gpu),
-        memory: busy(gpu.utilization.memory),
-    });
-    nvmlDeviceGetCurrPcieLinkGeneration -> c_uint = |gpu| Ok(gpu.pcie.generation.0);
-    nvmlDeviceGetMaxPcieLinkGeneration -> c_uint = |gpu| Ok(gpu.pcie.generation.1);
-    nvmlDeviceGetCurrPcieLinkWidth -> c_uint = |gpu| Ok(gpu.pcie.width.0);
-    nvmlDeviceGetMaxPcieLinkWidth -> c_uint = |gpu| Ok(gpu.pcie.width.1);
-    nvmlDeviceGetPcieReplayCounter -> c_uint = |gpu| Ok(gpu.pcie.replays);
+    nvmlDeviceGetUtilizationRates -> nvmlUtilization_t = |gpu| match gpu.mig {
+        // Nobody can say for all parts together.
+        Some(true) => Err(NOT_SUPPORTED),
+        _ => Ok(nvmlUtilization_t {
+            gpu: busy(gpu.utilization.gpu),
+            memory: busy(gpu.utilization.memory),
+        }),
+    };
     nvmlDeviceGetPersistenceMode -> nvmlEnableState_t = |gpu| Ok(enabled(gpu.persistence));
     nvmlDeviceGetCurrentClocksThrottleReasons -> c_ulonglong = |gpu| Ok(gpu.clock_event_reasons);
     nvmlDeviceGetCurrentClocksEventReasons -> c_ulonglong = |gpu| Ok(gpu.clock_event_reasons);
-    nvmlDeviceGetSupportedClocksThrottleReasons -> c_ulonglong = |_| Ok(0x1ff);
+    nvmlDeviceGetSupportedClocksThrottleReasons -> c_ulonglong = |_| Ok(CLOCK_EVENT_REASONS);
+    nvmlDeviceGetSupportedClocksEventReasons -> c_ulonglong = |_| Ok(CLOCK_EVENT_REASONS);
     nvmlDeviceGetArchitecture -> c_uint = |gpu| Ok(gpu.architecture);
     nvmlDeviceGetModuleId -> c_uint = |gpu| gpu.module_id.ok_or(NOT_SUPPORTED);
-    nvmlDeviceGetBAR1MemoryInfo -> nvmlBAR1Memory_t = |gpu| Ok(nvmlBAR1Memory_t {
-        bar1Total: gpu.memory_mib.next_power_of_two() * MIB,
-        bar1Free: (gpu.memory_mib.next_power_of_two() - 2) * MIB,
-        bar1Used: 2 * MIB,
-    });
-    nvmlDeviceGetMemoryInfo -> nvmlMemory_t = |gpu| Ok(nvmlMemory_t {
-        total: gpu.memory_mib * MIB,
-        free: free_mib(gpu) * MIB,
-        // The first version counts what is reserved as used.
-        used: (gpu.memory_used_mib + gpu.memory_reserved_mib) * MIB,
-    });
-    nvmlDeviceGetRetiredPagesPendingStatus -> nvmlEnableState_t = |_| Ok(enabled(false));
+    nvmlDeviceGetBoardId -> c_uint = |gpu| Ok(0x5300 + gpu.index * 0x1100);
+    nvmlDeviceGetMultiGpuBoard -> c_uint = |_| Ok(0);
+    // Tesla of old, NVIDIA since Ampere.
+    nvmlDeviceGetBrand -> c_uint = |gpu| Ok(if gpu.name.starts_with("Tesla") { 2 } else { 14 });
+    nvmlDeviceGetComputeMode -> c_uint = |_| Ok(0);
+    nvmlDeviceGetDisplayActive -> nvmlEnableState_t = |_| Ok(enabled(false));
+    nvmlDeviceGetDisplayMode -> nvmlEnableState_t = |_| Ok(enabled(false));
+    nvmlDeviceGetPerformanceState -> c_uint = |gpu| Ok(performance_state(gpu));
+    nvmlDeviceGetPowerState -> c_uint = |gpu| Ok(performance_state(gpu));
+    nvmlDeviceGetAccountingMode -> nvmlEnableState_t = |_| Ok(enabled(false));
+    nvmlDeviceGetAccountingBufferSize -> c_uint = |_| Ok(4000);
+    // Passed through to a machine of EC2.
+    nvmlDeviceGetVirtualizationMode -> c_uint = |_| Ok(1);
+    nvmlDeviceGetNumGpuCores -> c_uint = |gpu| Ok(multiprocessors(gpu) * 128);
+    nvmlDeviceGetNumaNodeId -> c_uint = |_| Err(NOT_SUPPORTED);
+    nvmlDeviceGetNumFans -> c_uint = |_| Ok(0);
+    nvmlDeviceGetFanSpeed -> c_uint = |_| Err(NOT_SUPPORTED);
+    nvmlDeviceGetIrqNum -> c_uint = |gpu| Ok(160 + gpu.index);
 }
 
 #[unsafe(no_mangle)]
@@ -77,43 +78,46 @@ fn position(gpu: &Gpu, state: &State) -> c_uint {
     position.and_then(|position| c_uint::try_from(position).ok()).unwrap_or(c_uint::MAX)
 }
 
-/// Functions that give a text of a device.
-macro_rules! texts {
-    ($($name:ident = |$gpu:pat_param| $answer:expr;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
-            device: nvmlDevice_t,
-            out: *mut c_char,
-            length: c_uint,
-        ) -> nvmlReturn_t {
-            let answer = on_device(stringify!($name), device, |$gpu, _| $answer);
-            // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
-            unsafe { put_text(out, length, answer) }
-        }
-    )*};
-}
-
 texts! {
-    nvmlDeviceGetName = |gpu| Ok(gpu.name.clone());
-    nvmlDeviceGetUUID = |gpu| Ok(gpu.uuid.clone());
-    nvmlDeviceGetSerial = |gpu| Ok(gpu.serial.clone());
+    nvmlDeviceGetName = |target| Ok(name(&target));
+    nvmlDeviceGetUUID = |target| {
+        Ok(target.part.map_or_else(|| target.gpu.uuid.clone(), |part| part.uuid.clone()))
+    };
+    nvmlDeviceGetSerial = |target| Ok(target.gpu.serial.clone());
     nvmlDeviceGetVbiosVersion = |_| Ok("96.00.99.00.01".to_owned());
+    nvmlDeviceGetBoardPartNumber = |_| Ok("692-2G520-0200-000".to_owned());
+    nvmlDeviceGetInforomImageVersion = |_| Ok("G520.0200.00.05".to_owned());
+    nvmlDeviceGetGspFirmwareVersion = |target| {
+        let gsp = &target.gpu.gsp;
+        match (gsp.enabled, &gsp.version) {
+            (false, _) => Err(NOT_SUPPORTED),
+            (true, Some(version)) => Ok(version.clone()),
+            (true, None) => Ok(target.state.driver_version.clone()),
+        }
+    };
 }
 
-/// Functions that give two values of a device.
-macro_rules! pairs {
-    ($($name:ident -> ($a:ty, $b:ty) = |$gpu:pat_param| $answer:expr;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
-            device: nvmlDevice_t,
-            first: *mut $a,
-            second: *mut $b,
-        ) -> nvmlReturn_t {
-            let answer = on_device(stringify!($name), device, |$gpu, _| $answer);
-            // SAFETY: the caller passes pointers to the types that nvml.h demands.
-            unsafe { put_pair(first, second, answer) }
-        }
-    )*};
+fn name(target: &Target<'_>) -> String {
+    match target.part {
+        Some(part) => format!("{} MIG {}", target.gpu.name, part.profile),
+        None => target.gpu.name.clone(),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetInforomVersion(
+    device: nvmlDevice_t,
+    object: c_uint,
+    out: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
+    let version = on_target("nvmlDeviceGetInforomVersion", device, |_| match object {
+        0 => Ok("2.1".to_owned()),
+        1 => Ok("7.16".to_owned()),
+        _ => Err(NOT_SUPPORTED),
+    });
+    // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
+    unsafe { put_text(out, length, version) }
 }
 
 pairs! {
@@ -121,34 +125,15 @@ pairs! {
         |gpu| Ok((busy(gpu.utilization.encoder), 1_000_000));
     nvmlDeviceGetDecoderUtilization -> (c_uint, c_uint) =
         |gpu| Ok((busy(gpu.utilization.decoder), 1_000_000));
-    nvmlDeviceGetEccMode -> (nvmlEnableState_t, nvmlEnableState_t) = |gpu| {
-        let mode = enabled(gpu.ecc.ok_or(NOT_SUPPORTED)?.enabled);
-        Ok((mode, mode))
-    };
-    nvmlDeviceGetMigMode -> (c_uint, c_uint) = |gpu| {
-        let mode = c_uint::from(gpu.mig.ok_or(NOT_SUPPORTED)?);
-        Ok((mode, mode))
-    };
+    nvmlDeviceGetJpgUtilization -> (c_uint, c_uint) = |_| Ok((0, 1_000_000));
+    nvmlDeviceGetOfaUtilization -> (c_uint, c_uint) = |_| Ok((0, 1_000_000));
     nvmlDeviceGetCudaComputeCapability -> (c_int, c_int) = |gpu| Ok(gpu.compute_capability);
-}
-
-/// Functions that give one value for one choice.
-macro_rules! choices {
-    ($($name:ident($choice:ty) -> $out:ty = |$gpu:pat_param, $chosen:pat_param| $answer:expr;)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
-            device: nvmlDevice_t,
-            chosen: $choice,
-            out: *mut $out,
-        ) -> nvmlReturn_t {
-            let answer = on_device(stringify!($name), device, |$gpu, _| {
-                let $chosen = chosen;
-                $answer
-            });
-            // SAFETY: the caller passes a pointer to the type that nvml.h demands.
-            unsafe { put(out, answer) }
-        }
-    )*};
+    nvmlDeviceGetPowerManagementLimitConstraints -> (c_uint, c_uint) =
+        |gpu| Ok((gpu.power_limit_mw / 4, gpu.power_limit_mw));
+    // Whether the firmware runs, and whether it does unless told otherwise.
+    nvmlDeviceGetGspFirmwareMode -> (c_uint, c_uint) = |gpu| {
+        Ok((c_uint::from(gpu.gsp.enabled), 1))
+    };
 }
 
 choices! {
@@ -157,26 +142,122 @@ choices! {
         _ => Err(INVALID_ARGUMENT),
     };
     nvmlDeviceGetTemperatureThreshold(c_uint) -> c_uint = |_, threshold| match threshold {
-        // Shutdown, slowdown, maximum memory and maximum GPU temperature.
-        0 => Ok(92),
-        1 => Ok(89),
-        2 => Ok(95),
-        3 => Ok(87),
+        0 => Ok(SHUTDOWN),
+        1 => Ok(SLOWDOWN),
+        2 => Ok(MEMORY_MAX),
+        3 => Ok(GPU_MAX),
         _ => Err(NOT_SUPPORTED),
     };
     nvmlDeviceGetClockInfo(c_uint) -> c_uint = |gpu, clock| clocks(gpu, clock).map(|pair| pair.0);
     nvmlDeviceGetMaxClockInfo(c_uint) -> c_uint =
         |gpu, clock| clocks(gpu, clock).map(|pair| pair.1);
-    nvmlDeviceGetNvLinkState(c_uint) -> nvmlEnableState_t = |gpu, link| {
-        let nvlink = gpu.nvlink.ok_or(NOT_SUPPORTED)?;
-        if link >= nvlink.links {
-            return Err(INVALID_ARGUMENT);
-        }
-        Ok(enabled(nvlink.down & (1 << link) == 0))
+    nvmlDeviceGetApplicationsClock(c_uint) -> c_uint =
+        |gpu, clock| clocks(gpu, clock).map(|pair| pair.1);
+    nvmlDeviceGetDefaultApplicationsClock(c_uint) -> c_uint =
+        |gpu, clock| clocks(gpu, clock).map(|pair| pair.1);
+    nvmlDeviceGetMaxCustomerBoostClock(c_uint) -> c_uint =
+        |gpu, clock| clocks(gpu, clock).map(|pair| pair.1);
+    nvmlDeviceGetViolationStatus(c_uint) -> sys::nvmlViolationTime_t = |gpu, policy| {
+        let name = POLICIES.get(policy as usize).ok_or(INVALID_ARGUMENT)?;
+        Ok(sys::nvmlViolationTime_t {
+            referenceTime: u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX),
+            violationTime: gpu.violations_ns.get(*name).copied().unwrap_or_default(),
+        })
     };
 }
 
-fn clocks(gpu: &Gpu, clock: c_uint) -> Result<(c_uint, c_uint), nvmlReturn_t> {
+/// Policies that hold clocks down, in NVML's order.
+pub(super) const POLICIES: [&str; 6] =
+    ["power", "thermal", "syncBoost", "boardLimit", "lowUtilization", "reliability"];
+
+versioned! {
+    nvmlDeviceGetTemperatureV -> sys::nvmlTemperature_v1_t, 1 = |gpu, version| {
+        Ok(sys::nvmlTemperature_v1_t {
+            version,
+            sensorType: sys::nvmlTemperatureSensors_enum_NVML_TEMPERATURE_GPU,
+            temperature: c_int::try_from(gpu.temperature_c).unwrap_or(c_int::MAX),
+        })
+    };
+    nvmlDeviceGetMarginTemperature -> sys::nvmlMarginTemperature_v1_t, 1 = |gpu, version| {
+        if gpu.architecture < HOPPER {
+            return Err(NOT_SUPPORTED);
+        }
+        let margin = i64::from(GPU_MAX) - i64::from(gpu.temperature_c);
+        Ok(sys::nvmlMarginTemperature_v1_t {
+            version,
+            marginTemperature: c_int::try_from(margin).unwrap_or_default(),
+        })
+    };
+}
+
+/// A clock of a kind, now or at most.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetClock(
+    device: nvmlDevice_t,
+    clock: c_uint,
+    id: c_uint,
+    out: *mut c_uint,
+) -> nvmlReturn_t {
+    let answer = on_device("nvmlDeviceGetClock", device, |gpu, _| {
+        let (now, most) = clocks(gpu, clock)?;
+        Ok(if id == 0 { now } else { most })
+    });
+    // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
+    unsafe { put(out, answer) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetSupportedMemoryClocks(
+    device: nvmlDevice_t,
+    count: *mut c_uint,
+    out: *mut c_uint,
+) -> nvmlReturn_t {
+    let clocks = on_device("nvmlDeviceGetSupportedMemoryClocks", device, |gpu, _| {
+        Ok(vec![gpu.memory_clock_mhz.1])
+    });
+    // SAFETY: the caller passes a list of `*count` elements, as nvml.h demands.
+    unsafe { put_list(count, out, clocks) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetSupportedGraphicsClocks(
+    device: nvmlDevice_t,
+    memory: c_uint,
+    count: *mut c_uint,
+    out: *mut c_uint,
+) -> nvmlReturn_t {
+    let clocks = on_device("nvmlDeviceGetSupportedGraphicsClocks", device, |gpu, _| {
+        if memory != gpu.memory_clock_mhz.1 {
+            return Err(sys::nvmlReturn_enum_NVML_ERROR_NOT_FOUND);
+        }
+        Ok((0..8).map(|step| gpu.sm_clock_mhz.1 - 15 * step).collect())
+    });
+    // SAFETY: the caller passes a list of `*count` elements, as nvml.h demands.
+    unsafe { put_list(count, out, clocks) }
+}
+
+/// The processors near the device: the first sixty-four.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetCpuAffinity(
+    device: nvmlDevice_t,
+    length: c_uint,
+    out: *mut c_ulong,
+) -> nvmlReturn_t {
+    if out.is_null() || length == 0 {
+        return INVALID_ARGUMENT;
+    }
+    let near = on_device("nvmlDeviceGetCpuAffinity", device, |_, _| Ok(()));
+    if let Err(code) = near {
+        return code;
+    }
+    for index in 0..length as usize {
+        // SAFETY: the caller passes `length` words, as nvml.h demands.
+        unsafe { out.add(index).write(if index == 0 { c_ulong::MAX } else { 0 }) };
+    }
+    SUCCESS
+}
+
+pub(super) fn clocks(gpu: &Gpu, clock: c_uint) -> Result<(c_uint, c_uint), nvmlReturn_t> {
     match clock {
         sys::nvmlClockType_enum_NVML_CLOCK_GRAPHICS | sys::nvmlClockType_enum_NVML_CLOCK_SM => {
             Ok(gpu.sm_clock_mhz)
@@ -189,150 +270,18 @@ fn clocks(gpu: &Gpu, clock: c_uint) -> Result<(c_uint, c_uint), nvmlReturn_t> {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
-    device: nvmlDevice_t,
-    out: *mut nvmlMemory_v2_t,
-) -> nvmlReturn_t {
-    if out.is_null() {
-        return INVALID_ARGUMENT;
-    }
-    // SAFETY: not null, and the caller passes a structure whose version field it has set.
-    let version = unsafe { (*out).version };
-    if version != MEMORY_V2 {
-        return sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    }
-    let answer = on_device("nvmlDeviceGetMemoryInfo_v2", device, |gpu, _| {
-        Ok(nvmlMemory_v2_t {
-            version,
-            total: gpu.memory_mib * MIB,
-            reserved: gpu.memory_reserved_mib * MIB,
-            free: free_mib(gpu) * MIB,
-            used: gpu.memory_used_mib * MIB,
-        })
-    });
-    // SAFETY: the caller passes a pointer to that structure, as nvml.h demands.
-    unsafe { put(out, answer) }
+/// At rest 8, at work 0; parts with HBM always 0.
+fn performance_state(gpu: &Gpu) -> c_uint {
+    if gpu.utilization.gpu > 0 || gpu.memory_temperature_c.is_some() { 0 } else { 8 }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
-    device: nvmlDevice_t,
-    out: *mut nvmlPciInfo_t,
-) -> nvmlReturn_t {
-    let answer = on_device("nvmlDeviceGetPciInfo_v3", device, |gpu, _| pci_info(gpu));
-    // SAFETY: the caller passes a pointer to that structure, as nvml.h demands.
-    unsafe { put(out, answer) }
+/// Multiprocessors of the whole device, roughly: what a program may divide by.
+fn multiprocessors(gpu: &Gpu) -> c_uint {
+    if gpu.memory_temperature_c.is_some() { 132 } else { 60 }
 }
 
-fn pci_info(gpu: &Gpu) -> Result<nvmlPciInfo_t, nvmlReturn_t> {
-    let unknown = sys::nvmlReturn_enum_NVML_ERROR_UNKNOWN;
-    let number = |text: &str| c_uint::from_str_radix(text, 16).map_err(|_| unknown);
-    let parts: Vec<&str> = gpu.pci.split([':', '.']).collect();
-    let [domain, bus, slot, _] = parts.as_slice() else { return Err(unknown) };
-    let mut info = nvmlPciInfo_t {
-        busIdLegacy: [0; 16],
-        domain: number(domain)?,
-        bus: number(bus)?,
-        device: number(slot)?,
-        pciDeviceId: gpu.pci_device_id,
-        pciSubSystemId: 0x16c1_10de,
-        busId: [0; 32],
-    };
-    fill(&mut info.busIdLegacy, &gpu.pci.to_ascii_uppercase());
-    fill(&mut info.busId, &format!("0000{}", gpu.pci.to_ascii_uppercase()));
-    Ok(info)
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
-    device: nvmlDevice_t,
-    kind: c_uint,
-    counter: c_uint,
-    out: *mut c_ulonglong,
-) -> nvmlReturn_t {
-    let answer = on_device("nvmlDeviceGetTotalEccErrors", device, |gpu, _| {
-        ecc_count(gpu.ecc.ok_or(NOT_SUPPORTED)?, kind, counter)
-    });
-    // SAFETY: the caller passes a pointer to an unsigned long long, as nvml.h demands.
-    unsafe { put(out, answer) }
-}
-
-fn ecc_count(ecc: Ecc, kind: c_uint, counter: c_uint) -> Result<u64, nvmlReturn_t> {
-    match (ecc.enabled, kind, counter) {
-        (false, ..) => Err(NOT_SUPPORTED),
-        (true, 0, 0) => Ok(ecc.volatile_corrected),
-        (true, 1, 0) => Ok(ecc.volatile_uncorrected),
-        (true, 0, 1) => Ok(ecc.aggregate_corrected),
-        (true, 1, 1) => Ok(ecc.aggregate_uncorrected),
-        _ => Err(INVALID_ARGUMENT),
-    }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetRemappedRows(
-    device: nvmlDevice_t,
-    correctable: *mut c_uint,
-    uncorrectable: *mut c_uint,
-    pending: *mut c_uint,
-    failed: *mut c_uint,
-) -> nvmlReturn_t {
-    let answer = on_device("nvmlDeviceGetRemappedRows", device, |gpu, _| {
-        gpu.remapped_rows.ok_or(NOT_SUPPORTED)
-    });
-    let (rows, code) = match answer {
-        Ok(rows) => (rows, SUCCESS),
-        Err(code) => return code,
-    };
-    // SAFETY: the caller passes four pointers to unsigned ints, as nvml.h demands.
-    let codes = unsafe {
-        [
-            put(correctable, Ok(rows.correctable)),
-            put(uncorrectable, Ok(rows.uncorrectable)),
-            put(pending, Ok(c_uint::from(rows.pending))),
-            put(failed, Ok(c_uint::from(rows.failed))),
-        ]
-    };
-    codes.into_iter().find(|code| *code != SUCCESS).unwrap_or(code)
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
-    device: nvmlDevice_t,
-    out: *mut nvmlGpuFabricInfoV_t,
-) -> nvmlReturn_t {
-    if out.is_null() {
-        return INVALID_ARGUMENT;
-    }
-    // SAFETY: not null, and every version of the structure begins with the version that its caller set.
-    let version = unsafe { out.cast::<c_uint>().read() };
-    #[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
-    let third = size_of::<nvmlGpuFabricInfoV_t>() as c_uint | (3 << 24);
-    if version != third {
-        return sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    }
-    let answer = on_device("nvmlDeviceGetGpuFabricInfoV", device, |gpu, _| {
-        let fabric = gpu.fabric.ok_or(NOT_SUPPORTED)?;
-        Ok(nvmlGpuFabricInfoV_t {
-            version,
-            clusterUuid: [0; 16],
-            status: fabric.status,
-            cliqueId: fabric.clique_id,
-            state: fabric.state,
-            healthMask: fabric.health_mask,
-            healthSummary: fabric.health_summary,
-        })
-    });
-    // SAFETY: the version says that the caller's structure is this one.
-    unsafe { put(out, answer) }
-}
-
-fn enabled(on: bool) -> nvmlEnableState_t {
+pub(super) fn enabled(on: bool) -> nvmlEnableState_t {
     nvmlEnableState_t::from(on)
-}
-
-fn free_mib(gpu: &Gpu) -> u64 {
-    gpu.memory_mib.saturating_sub(gpu.memory_used_mib + gpu.memory_reserved_mib)
 }
 
 /// A busy unit sways by a few percent; an idle one does not.

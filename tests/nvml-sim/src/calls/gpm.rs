@@ -10,9 +10,11 @@ use sys::{
 };
 
 use super::device::busy;
-use super::{code, put};
-use crate::session::{INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, enter, on_device, since_boot};
-use crate::state::{Gpu, State};
+use super::{code, put, version_at};
+use crate::session::{
+    INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, VERSION_OF_STRUCT, enter, on_device, since_boot,
+};
+use crate::state::{Gpu, State, Usage};
 
 /// The first architecture with GPM.
 const HOPPER: c_uint = 9;
@@ -30,6 +32,12 @@ unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
     device: nvmlDevice_t,
     out: *mut nvmlGpmSupport_t,
 ) -> nvmlReturn_t {
+    // SAFETY: null, or the caller passes a structure whose version it has set.
+    match unsafe { version_at(out) } {
+        Ok(SUPPORT_VERSION) => {}
+        Ok(_) => return VERSION_OF_STRUCT,
+        Err(code) => return code,
+    }
     let answer = on_device("nvmlGpmQueryDeviceSupport", device, |gpu, _| {
         Ok(nvmlGpmSupport_t {
             version: SUPPORT_VERSION,
@@ -84,7 +92,7 @@ unsafe extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> nvm
     // SAFETY: null, or a request that the caller has filled in, as nvml.h demands.
     let Some(request) = (unsafe { request.as_mut() }) else { return INVALID_ARGUMENT };
     if request.version != METRICS_VERSION {
-        return sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+        return VERSION_OF_STRUCT;
     }
     // SAFETY: null, or samples that nvmlGpmSampleAlloc boxed and that nobody frees meanwhile.
     let samples = unsafe {
@@ -118,12 +126,40 @@ fn measured<'a>(
 }
 
 fn measure(gpu: &Gpu, metric: &mut nvmlGpmMetric_t) {
+    let value = gpu.usage.map_or_else(
+        || guess(gpu, metric.metricId),
+        |usage| given(usage, metric.metricId).or_else(|| guess(gpu, metric.metricId)),
+    );
+    metric.nvmlReturn = if value.is_some() { SUCCESS } else { NOT_SUPPORTED };
+    metric.value = value.unwrap_or_default();
+    metric.metricInfo.shortName = std::ptr::null_mut();
+    metric.metricInfo.longName = std::ptr::null_mut();
+    metric.metricInfo.unit = std::ptr::null_mut();
+}
+
+/// What the state says of a metric, in percent.
+const fn given(usage: Usage, metric: c_uint) -> Option<f64> {
+    match metric {
+        1 => Some(usage.graphics),
+        2 => Some(usage.sm),
+        3 => Some(usage.sm_occupancy),
+        5 => Some(usage.tensor),
+        10 => Some(usage.dram),
+        11 => Some(usage.fp64),
+        12 => Some(usage.fp32),
+        13 => Some(usage.fp16),
+        _ => None,
+    }
+}
+
+/// What follows from how busy the device is: percent, and MiB per second.
+fn guess(gpu: &Gpu, metric: c_uint) -> Option<f64> {
     let load = f64::from(busy(gpu.utilization.gpu));
     let memory = f64::from(busy(gpu.utilization.memory));
     let (sent, received) = gpu.nvlink.map_or((0, 0), |nvlink| nvlink.kib_per_second);
     #[expect(clippy::cast_precision_loss, reason = "a rate, not an amount")]
     let mib = |kib: u64| kib as f64 / 1024.0;
-    let value = match metric.metricId {
+    match metric {
         1 => Some(load),
         2 => Some(load * 0.9),
         3 => Some(load * 0.5),
@@ -134,10 +170,16 @@ fn measure(gpu: &Gpu, metric: &mut nvmlGpmMetric_t) {
         60 => Some(mib(received)),
         61 => Some(mib(sent)),
         _ => None,
-    };
-    metric.nvmlReturn = if value.is_some() { SUCCESS } else { NOT_SUPPORTED };
-    metric.value = value.unwrap_or_default();
-    metric.metricInfo.shortName = std::ptr::null_mut();
-    metric.metricInfo.longName = std::ptr::null_mut();
-    metric.metricInfo.unit = std::ptr::null_mut();
+    }
+}
+
+/// A sample of one part: nobody here measures parts apart.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmMigSampleGet(
+    device: nvmlDevice_t,
+    _gpu_instance: c_uint,
+    sample: nvmlGpmSample_t,
+) -> nvmlReturn_t {
+    // SAFETY: the caller passes what nvmlGpmSampleGet takes.
+    unsafe { nvmlGpmSampleGet(device, sample) }
 }

@@ -7,9 +7,16 @@
 
 mod device;
 mod events;
+mod fabric;
 mod fields;
 mod gpm;
+mod link;
+mod memory;
+mod mig;
+mod processes;
+mod shapes;
 mod system;
+mod unsupported;
 
 use std::ffi::{CStr, OsStr, c_char, c_uint, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -87,15 +94,92 @@ unsafe fn put_text(
         Ok(text) => text,
         Err(code) => return code,
     };
-    if text.len() >= length as usize {
+    // SAFETY: as the caller vouches.
+    unsafe { put_bytes(out, length, text.as_bytes()) }
+}
+
+/// Writes bytes that may be no text, with a closing zero.
+///
+/// # Safety
+///
+/// `out` points to `length` writable bytes.
+unsafe fn put_bytes(out: *mut c_char, length: c_uint, bytes: &[u8]) -> nvmlReturn_t {
+    if bytes.len() >= length as usize {
         return INSUFFICIENT_SIZE;
     }
-    // SAFETY: the text and its zero fit into the `length` bytes that the caller vouches for.
+    // SAFETY: the bytes and their zero fit into the `length` bytes that the caller vouches for.
     unsafe {
-        out.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
-        out.add(text.len()).write(0);
+        out.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        out.add(bytes.len()).write(0);
     }
     SUCCESS
+}
+
+/// Writes bytes that are no UTF-8, as a broken info ROM gives them.
+///
+/// # Safety
+///
+/// `out` is null or points to `length` writable bytes.
+unsafe fn put_garbage(out: *mut c_char, length: c_uint) -> nvmlReturn_t {
+    if out.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: not null, and the caller vouches for the rest.
+    unsafe { put_bytes(out, length, b"\xff\xfeH1\x8000\xc3\x28") }
+}
+
+/// Writes as many of `values` as fit into `*count`, and how many there are into it.
+///
+/// # Safety
+///
+/// `count` is null or points to the number of elements that `out` has room for; `out` may be null
+/// when that is 0.
+unsafe fn put_list<T>(
+    count: *mut c_uint,
+    out: *mut T,
+    values: Result<Vec<T>, nvmlReturn_t>,
+) -> nvmlReturn_t {
+    if count.is_null() {
+        return INVALID_ARGUMENT;
+    }
+    let values = match values {
+        Ok(values) => values,
+        Err(code) => return code,
+    };
+    // SAFETY: not null, and the caller vouches for the rest.
+    let room = unsafe { count.read() } as usize;
+    // SAFETY: as above.
+    unsafe { count.write(c_uint::try_from(values.len()).unwrap_or(c_uint::MAX)) };
+    if values.len() > room {
+        return INSUFFICIENT_SIZE;
+    }
+    if out.is_null() && !values.is_empty() {
+        return INVALID_ARGUMENT;
+    }
+    for (index, value) in values.into_iter().enumerate() {
+        // SAFETY: the index is below the room that the caller vouches for.
+        unsafe { out.add(index).write(value) };
+    }
+    SUCCESS
+}
+
+/// The version word that a caller must have set: the structure's size, and its version above it.
+#[expect(clippy::cast_possible_truncation, reason = "the size of a small structure")]
+const fn version_of<T>(version: c_uint) -> c_uint {
+    size_of::<T>() as c_uint | (version << 24)
+}
+
+/// Reads the version word at the beginning of a structure.
+///
+/// # Safety
+///
+/// `out` is null or points to a structure that begins with its version.
+unsafe fn version_at<T>(out: *const T) -> Result<c_uint, nvmlReturn_t> {
+    if out.is_null() {
+        return Err(INVALID_ARGUMENT);
+    }
+    // SAFETY: not null, and the caller vouches for the rest.
+    Ok(unsafe { out.cast::<c_uint>().read() })
 }
 
 /// Reads a text that the caller passes.

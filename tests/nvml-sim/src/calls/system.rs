@@ -13,6 +13,12 @@ extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
     code(initialize("nvmlInit_v2", 0))
 }
 
+/// The first version: what programs of long ago load.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlInit() -> nvmlReturn_t {
+    code(initialize("nvmlInit_v2", 0))
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInitWithFlags(flags: c_uint) -> nvmlReturn_t {
     code(initialize("nvmlInitWithFlags", flags))
@@ -34,13 +40,22 @@ extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
         6 => c"Not Found",
         7 => c"Insufficient Size",
         9 => c"Driver Not Loaded",
+        8 => c"Insufficient External Power",
         10 => c"Timeout",
+        11 => c"Interrupt Request Issue",
         12 => c"NVML Shared Library Not Found",
         13 => c"Function Not Found",
         15 => c"GPU is lost",
         16 => c"GPU requires reset",
         17 => c"Operating System Call Failed",
+        14 => c"Corrupted infoROM",
         18 => c"Driver/library version mismatch",
+        19 => c"In use by another client",
+        20 => c"Insufficient Memory",
+        21 => c"No data",
+        24 => c"GPU Not Found",
+        25 => c"Invalid State",
+        27 => c"Argument version mismatch",
         _ => c"Unknown Error",
     };
     text.as_ptr()
@@ -78,11 +93,45 @@ unsafe extern "C" fn nvmlDeviceGetCount_v2(out: *mut c_uint) -> nvmlReturn_t {
     unsafe { put(out, count) }
 }
 
+/// What programs of long ago load.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(out: *mut c_int) -> nvmlReturn_t {
+    // SAFETY: the same arguments.
+    unsafe { nvmlSystemGetCudaDriverVersion_v2(out) }
+}
+
+/// The same.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetCount(out: *mut c_uint) -> nvmlReturn_t {
+    // SAFETY: the same arguments.
+    unsafe { nvmlDeviceGetCount_v2(out) }
+}
+
+/// The same.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleByIndex(
+    index: c_uint,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    // SAFETY: the same arguments.
+    unsafe { nvmlDeviceGetHandleByIndex_v2(index, out) }
+}
+
+/// The same.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(
+    address: *const c_char,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    // SAFETY: the same arguments.
+    unsafe { nvmlDeviceGetHandleByPciBusId_v2(address, out) }
+}
+
 fn find(call: &str, wanted: impl Fn(usize, &Gpu) -> bool) -> Result<nvmlDevice_t, nvmlReturn_t> {
     let state = enter(call)?;
     let mut gpus = state.gpus.iter().enumerate();
     let (_, gpu) = gpus.find(|(index, gpu)| wanted(*index, gpu)).ok_or(NOT_FOUND)?;
-    check(gpu)?;
+    check(call, gpu)?;
     Ok(handle_of(&gpu.uuid))
 }
 
@@ -104,7 +153,27 @@ unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
 ) -> nvmlReturn_t {
     // SAFETY: the caller passes a zero-terminated text, as nvml.h demands.
     let uuid = unsafe { take_text(uuid) };
-    let handle = uuid.and_then(|uuid| find("nvmlDeviceGetHandleByUUID", |_, gpu| gpu.uuid == uuid));
+    let handle = uuid.and_then(|uuid| by_uuid(&uuid));
+    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
+    unsafe { put(out, handle) }
+}
+
+/// The handle of a device, or of a part of one.
+fn by_uuid(uuid: &str) -> Result<nvmlDevice_t, nvmlReturn_t> {
+    let is_part = |gpu: &Gpu| gpu.mig_devices.iter().any(|part| part.uuid == uuid);
+    find("nvmlDeviceGetHandleByUUID", |_, gpu| gpu.uuid == uuid || is_part(gpu))?;
+    Ok(handle_of(uuid))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
+    serial: *const c_char,
+    out: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    // SAFETY: the caller passes a zero-terminated text, as nvml.h demands.
+    let serial = unsafe { take_text(serial) };
+    let handle = serial
+        .and_then(|serial| find("nvmlDeviceGetHandleBySerial", |_, gpu| gpu.serial == serial));
     // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
     unsafe { put(out, handle) }
 }
@@ -127,3 +196,34 @@ unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
 fn short_address(address: &str) -> String {
     address.to_ascii_lowercase().trim_start_matches('0').to_owned()
 }
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlSystemGetProcessName(
+    pid: c_uint,
+    out: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
+    let name = enter("nvmlSystemGetProcessName").and_then(|state| {
+        let mut processes = state.gpus.iter().flat_map(|gpu| &gpu.processes);
+        let process = processes.find(|process| process.pid == pid).ok_or(NOT_FOUND)?;
+        // What does not fit is cut, unlike any other text.
+        let room = (length as usize).saturating_sub(1).min(process.name.len());
+        Ok(process.name[..process.name.floor_char_boundary(room)].to_owned())
+    });
+    // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
+    unsafe { put_text(out, length, name) }
+}
+
+/// Functions that count what a node of EC2 never has.
+macro_rules! none {
+    ($($name:ident)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(out: *mut c_uint) -> nvmlReturn_t {
+            let count = enter(stringify!($name)).map(|_| 0);
+            // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
+            unsafe { put(out, count) }
+        }
+    )*};
+}
+
+none! { nvmlUnitGetCount nvmlGetExcludedDeviceCount }

@@ -4,6 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+mod faults;
+mod parts;
+mod structures;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use std::{fs, thread};
 
 use nvml_sim::fault::Fault;
 use nvml_sim::state::{GpuFault, RemappedRows};
-use nvml_sim::{State, node_files, profile};
+use nvml_sim::{State, library, node_files, profile};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::InitFlags;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
@@ -29,10 +33,21 @@ struct Node {
 impl Node {
     fn new(state: &State) -> Self {
         let node = Self { root: tempfile::tempdir().unwrap() };
-        fs::create_dir_all(node.library().parent().unwrap()).unwrap();
-        fs::copy(built_library(), node.library()).unwrap();
+        // The loader takes two links to one file for one library.
+        let copy = node.root.path().join("built.so");
+        fs::copy(built_library(), &copy).unwrap();
+        library::install(&copy, node.root.path(), state).unwrap();
         node.set(state);
         node
+    }
+
+    /// A node of this type with these faults.
+    fn of(instance_type: &str, faults: &[&str]) -> Self {
+        let mut state = profile::for_instance_type(instance_type).unwrap();
+        for fault in faults {
+            fault.parse::<Fault>().unwrap().apply(&mut state);
+        }
+        Self::new(&state)
     }
 
     fn set(&self, state: &State) {

@@ -1,0 +1,152 @@
+//! The library's file on a node: where programs look for it, without the functions that the
+//! state hides.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::state::State;
+
+const DIRECTORY: &str = "usr/lib64";
+/// The names that programs load.
+const LINKS: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+
+/// Puts the library, built at `built`, below a node's root with the links to it, and removes one of
+/// another version. A process that has the old file open keeps it, as after a driver's update.
+///
+/// # Errors
+///
+/// A file cannot be read or written, or a hidden function is none of the library's.
+pub fn install(built: &Path, root: &Path, state: &State) -> io::Result<()> {
+    let directory = root.join(DIRECTORY);
+    fs::create_dir_all(&directory)?;
+    let name = format!("libnvidia-ml.so.{}", state.driver_version);
+    let file = directory.join(&name);
+    if state.hidden_symbols.is_empty() {
+        replace(&file, |new| {
+            fs::hard_link(built, new).or_else(|_| fs::copy(built, new).map(drop))
+        })?;
+    } else {
+        let bytes = without(fs::read(built)?, &state.hidden_symbols)?;
+        replace(&file, |new| fs::write(new, &bytes))?;
+    }
+    for link in LINKS {
+        replace(&directory.join(link), |new| symlink(&name, new))?;
+    }
+    remove(root, Some(&name))
+}
+
+/// Takes the library off a node.
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub fn uninstall(root: &Path) -> io::Result<()> {
+    remove(root, None)
+}
+
+fn remove(root: &Path, keep: Option<&str>) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(root.join(DIRECTORY)) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let kept = keep.is_some_and(|keep| name == keep || LINKS.contains(&name));
+        if name.starts_with("libnvidia-ml.so") && !kept {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let new = path.with_file_name(".nvml-sim.new");
+    let gone = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    gone(fs::remove_file(&new))?;
+    make(&new)?;
+    fs::rename(&new, path)?;
+    // Two names of one file are left as they are by a rename.
+    gone(fs::remove_file(&new))
+}
+
+/// The library without some functions: their names are changed in its table of names, where the
+/// loader's search by hash then meets another name and ends as for any name that is not there.
+///
+/// # Errors
+///
+/// A name is none of the library's.
+pub fn without(mut library: Vec<u8>, functions: &[String]) -> io::Result<Vec<u8>> {
+    for function in functions {
+        let entry: Vec<u8> = [b"\0", function.as_bytes(), b"\0"].concat();
+        let mut from = 0;
+        while let Some(at) = find(&library[from..], &entry) {
+            // `nvml…` becomes `Nvml…`.
+            library[from + at + 1].make_ascii_uppercase();
+            from += at + entry.len() - 1;
+        }
+        if from == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the simulated library has no `{function}` to hide"),
+            ));
+        }
+    }
+    Ok(library)
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// Functions that came with the driver branch of this number or with a later one: what an older
+/// library lacks.
+const SINCE: [(&str, u32); 12] = [
+    ("nvmlGpmQueryDeviceSupport", 525),
+    ("nvmlGpmMetricsGet", 525),
+    ("nvmlGpmSampleAlloc", 525),
+    ("nvmlGpmSampleGet", 525),
+    ("nvmlGpmSampleFree", 525),
+    ("nvmlGpmMigSampleGet", 525),
+    ("nvmlDeviceGetGpuFabricInfo", 525),
+    ("nvmlDeviceGetCurrentClocksEventReasons", 535),
+    ("nvmlDeviceGetGpuFabricInfoV", 550),
+    ("nvmlDeviceGetSramEccErrorStatus", 550),
+    ("nvmlDeviceGetPlatformInfo", 565),
+    ("nvmlDeviceGetTemperatureV", 570),
+];
+
+/// The functions that a library of this driver version does not have.
+#[must_use]
+pub fn absent_in(driver_version: &str) -> Vec<String> {
+    let branch: u32 =
+        driver_version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
+    let absent = SINCE.iter().filter(|(_, since)| branch < *since);
+    absent.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_names_are_hidden() {
+        let table = b"\0nvmlInit\0nvmlInit_v2\0xnvmlInit\0".to_vec();
+        let hidden = without(table.clone(), &["nvmlInit".to_owned()]).unwrap();
+        assert_eq!(hidden, b"\0NvmlInit\0nvmlInit_v2\0xnvmlInit\0");
+        let error = without(table, &["nvmlNoSuch".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("nvmlNoSuch"), "{error}");
+    }
+
+    #[test]
+    fn older_drivers_lack_more() {
+        assert_eq!(absent_in("580.95.05"), [""; 0]);
+        let absent = absent_in("535.261.03");
+        assert!(absent.contains(&"nvmlDeviceGetGpuFabricInfoV".to_owned()));
+        assert!(!absent.contains(&"nvmlDeviceGetGpuFabricInfo".to_owned()));
+        assert!(absent_in("470.256.02").len() > absent.len());
+    }
+}
