@@ -80,26 +80,26 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Resul
 ///
 /// A name is none of the library's.
 pub fn without(mut library: Vec<u8>, functions: &[String]) -> io::Result<Vec<u8>> {
-    for function in functions {
-        let entry: Vec<u8> = [b"\0", function.as_bytes(), b"\0"].concat();
-        let mut from = 0;
-        while let Some(at) = find(&library[from..], &entry) {
-            // `nvml…` becomes `Nvml…`.
-            library[from + at + 1].make_ascii_uppercase();
-            from += at + entry.len() - 1;
+    let mut found = vec![Vec::new(); functions.len()];
+    let mut start = 0;
+    for (end, _) in library.iter().enumerate().filter(|(_, byte)| **byte == 0) {
+        let name = &library[start..end];
+        if name.starts_with(b"nvml")
+            && let Some(index) = functions.iter().position(|one| one.as_bytes() == name)
+        {
+            found[index].push(start);
         }
-        if from == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("the simulated library has no `{function}` to hide"),
-            ));
+        start = end + 1;
+    }
+    for (function, places) in functions.iter().zip(found) {
+        if places.is_empty() {
+            let what = format!("the simulated library has no `{function}` to hide");
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
+        // `nvml…` becomes `Nvml…`.
+        places.into_iter().for_each(|place| library[place].make_ascii_uppercase());
     }
     Ok(library)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Functions that came with the driver branch of this number or with a later one: what an older

@@ -75,10 +75,23 @@ unsafe extern "C" fn nvmlGpmSampleGet(
     sample: nvmlGpmSample_t,
 ) -> nvmlReturn_t {
     // SAFETY: null, or what nvmlGpmSampleAlloc boxed; NVML's callers use a sample from one thread.
-    let Some(sample) = (unsafe { sample.cast::<Sample>().as_mut() }) else {
-        return INVALID_ARGUMENT;
-    };
-    code(on_device("nvmlGpmSampleGet", device, |gpu, _| {
+    take("nvmlGpmSampleGet", device, unsafe { sample.cast::<Sample>().as_mut() })
+}
+
+/// A sample of one part: nobody here measures parts apart.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlGpmMigSampleGet(
+    device: nvmlDevice_t,
+    _gpu_instance: c_uint,
+    sample: nvmlGpmSample_t,
+) -> nvmlReturn_t {
+    // SAFETY: as in nvmlGpmSampleGet.
+    take("nvmlGpmMigSampleGet", device, unsafe { sample.cast::<Sample>().as_mut() })
+}
+
+fn take(call: &str, device: nvmlDevice_t, sample: Option<&mut Sample>) -> nvmlReturn_t {
+    let Some(sample) = sample else { return INVALID_ARGUMENT };
+    code(on_device(call, device, |gpu, _| {
         if gpu.architecture < HOPPER {
             return Err(NOT_SUPPORTED);
         }
@@ -171,15 +184,4 @@ fn guess(gpu: &Gpu, metric: c_uint) -> Option<f64> {
         61 => Some(mib(sent)),
         _ => None,
     }
-}
-
-/// A sample of one part: nobody here measures parts apart.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmMigSampleGet(
-    device: nvmlDevice_t,
-    _gpu_instance: c_uint,
-    sample: nvmlGpmSample_t,
-) -> nvmlReturn_t {
-    // SAFETY: the caller passes what nvmlGpmSampleGet takes.
-    unsafe { nvmlGpmSampleGet(device, sample) }
 }

@@ -76,55 +76,73 @@ unsafe extern "C" fn nvmlSystemGetNVMLVersion(out: *mut c_char, length: c_uint) 
     unsafe { put_text(out, length, version) }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(out: *mut c_int) -> nvmlReturn_t {
-    let version = enter("nvmlSystemGetCudaDriverVersion_v2").map(|state| state.cuda_version);
-    // SAFETY: the caller passes a pointer to an int, as nvml.h demands.
+/// Functions that programs of long ago load under a name without a version.
+macro_rules! both {
+    ($(($now:ident, $then:ident)($($argument:ident: $type:ty),*) = $answer:expr;)*) => {$(
+        both!(@ $now($($argument: $type),*) = $answer);
+        both!(@ $then($($argument: $type),*) = $answer);
+    )*};
+    (@ $name:ident($($argument:ident: $type:ty),*) = $answer:expr) => {
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $type),*) -> nvmlReturn_t {
+            // SAFETY: the caller passes pointers to the types that nvml.h demands.
+            unsafe { $answer(stringify!($name), $($argument),*) }
+        }
+    };
+}
+
+both! {
+    (nvmlSystemGetCudaDriverVersion_v2, nvmlSystemGetCudaDriverVersion)(out: *mut c_int) = cuda;
+    (nvmlDeviceGetCount_v2, nvmlDeviceGetCount)(out: *mut c_uint) = count;
+    (nvmlDeviceGetHandleByIndex_v2, nvmlDeviceGetHandleByIndex)(
+        index: c_uint, out: *mut nvmlDevice_t
+    ) = by_index;
+    (nvmlDeviceGetHandleByPciBusId_v2, nvmlDeviceGetHandleByPciBusId)(
+        address: *const c_char, out: *mut nvmlDevice_t
+    ) = by_address;
+}
+
+/// # Safety
+///
+/// As [`put`].
+unsafe fn cuda(call: &str, out: *mut c_int) -> nvmlReturn_t {
+    let version = enter(call).map(|state| state.cuda_version);
+    // SAFETY: as the caller vouches.
     unsafe { put(out, version) }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetCount_v2(out: *mut c_uint) -> nvmlReturn_t {
-    let count = enter("nvmlDeviceGetCount_v2").map(|state| {
+/// # Safety
+///
+/// As [`put`].
+unsafe fn count(call: &str, out: *mut c_uint) -> nvmlReturn_t {
+    let count = enter(call).map(|state| {
         let real = c_uint::try_from(state.gpus.len()).unwrap_or(c_uint::MAX);
         state.faults.count.unwrap_or(real)
     });
-    // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
+    // SAFETY: as the caller vouches.
     unsafe { put(out, count) }
 }
 
-/// What programs of long ago load.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetCudaDriverVersion(out: *mut c_int) -> nvmlReturn_t {
-    // SAFETY: the same arguments.
-    unsafe { nvmlSystemGetCudaDriverVersion_v2(out) }
+/// # Safety
+///
+/// As [`put`].
+unsafe fn by_index(call: &str, index: c_uint, out: *mut nvmlDevice_t) -> nvmlReturn_t {
+    let handle = find(call, |position, _| position == index as usize)
+        .map_err(|code| if code == NOT_FOUND { INVALID_ARGUMENT } else { code });
+    // SAFETY: as the caller vouches.
+    unsafe { put(out, handle) }
 }
 
-/// The same.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetCount(out: *mut c_uint) -> nvmlReturn_t {
-    // SAFETY: the same arguments.
-    unsafe { nvmlDeviceGetCount_v2(out) }
-}
-
-/// The same.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByIndex(
-    index: c_uint,
-    out: *mut nvmlDevice_t,
-) -> nvmlReturn_t {
-    // SAFETY: the same arguments.
-    unsafe { nvmlDeviceGetHandleByIndex_v2(index, out) }
-}
-
-/// The same.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId(
-    address: *const c_char,
-    out: *mut nvmlDevice_t,
-) -> nvmlReturn_t {
-    // SAFETY: the same arguments.
-    unsafe { nvmlDeviceGetHandleByPciBusId_v2(address, out) }
+/// # Safety
+///
+/// As [`put`], and `address` is null or ends with a zero.
+unsafe fn by_address(call: &str, address: *const c_char, out: *mut nvmlDevice_t) -> nvmlReturn_t {
+    // SAFETY: as the caller vouches.
+    let address = unsafe { take_text(address) }.map(|text| short_address(&text));
+    let handle =
+        address.and_then(|address| find(call, |_, gpu| short_address(&gpu.pci) == address));
+    // SAFETY: as the caller vouches.
+    unsafe { put(out, handle) }
 }
 
 fn find(call: &str, wanted: impl Fn(usize, &Gpu) -> bool) -> Result<nvmlDevice_t, nvmlReturn_t> {
@@ -133,17 +151,6 @@ fn find(call: &str, wanted: impl Fn(usize, &Gpu) -> bool) -> Result<nvmlDevice_t
     let (_, gpu) = gpus.find(|(index, gpu)| wanted(*index, gpu)).ok_or(NOT_FOUND)?;
     check(call, gpu)?;
     Ok(handle_of(&gpu.uuid))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
-    index: c_uint,
-    out: *mut nvmlDevice_t,
-) -> nvmlReturn_t {
-    let handle = find("nvmlDeviceGetHandleByIndex_v2", |position, _| position == index as usize)
-        .map_err(|code| if code == NOT_FOUND { INVALID_ARGUMENT } else { code });
-    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
-    unsafe { put(out, handle) }
 }
 
 #[unsafe(no_mangle)]
@@ -174,20 +181,6 @@ unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
     let serial = unsafe { take_text(serial) };
     let handle = serial
         .and_then(|serial| find("nvmlDeviceGetHandleBySerial", |_, gpu| gpu.serial == serial));
-    // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
-    unsafe { put(out, handle) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
-    address: *const c_char,
-    out: *mut nvmlDevice_t,
-) -> nvmlReturn_t {
-    // SAFETY: the caller passes a zero-terminated text, as nvml.h demands.
-    let address = unsafe { take_text(address) }.map(|text| short_address(&text));
-    let handle = address.and_then(|address| {
-        find("nvmlDeviceGetHandleByPciBusId_v2", |_, gpu| short_address(&gpu.pci) == address)
-    });
     // SAFETY: the caller passes a pointer to a device handle, as nvml.h demands.
     unsafe { put(out, handle) }
 }

@@ -165,17 +165,22 @@ fn gpu(row: &Row, index: u32, seed: &str) -> Gpu {
             kib_per_second: (0, 0),
             errors: Default::default(),
         }),
-        fabric: (switched && model.architecture >= HOPPER).then(|| Fabric {
-            state: 3,
-            status: 0,
-            cluster_uuid: String::new(),
-            clique_id: 0,
-            health_mask: 0xaa,
-            health_summary: 1,
-        }),
+        fabric: (switched && model.architecture >= HOPPER).then(registered),
         module_id: switched.then_some(index + 1),
         off_bus: false,
         fault: None,
+    }
+}
+
+/// A fabric that a GPU is registered with, and that is well.
+fn registered() -> Fabric {
+    Fabric {
+        state: 3,
+        status: 0,
+        cluster_uuid: String::new(),
+        clique_id: 0,
+        health_mask: 0xaa,
+        health_summary: 1,
     }
 }
 

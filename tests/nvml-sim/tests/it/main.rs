@@ -103,7 +103,7 @@ fn a_healthy_node_answers_what_its_state_says() {
     assert!(gpu.is_in_persistent_mode().unwrap());
 
     let fields: Vec<_> = gpu
-        .field_values_for(&[FieldId(82), FieldId(142), FieldId(145), FieldId(230), FieldId(1)])
+        .field_values_for(&[FieldId(82), FieldId(142), FieldId(145), FieldId(230), FieldId(600)])
         .unwrap()
         .into_iter()
         .map(|sample| sample.and_then(|sample| sample.value))
