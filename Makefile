@@ -47,6 +47,10 @@ corpus: build ## the fault corpus: every reason reproduced, every healthy varian
 corpus-sample: build ## the corpus's sample, which CI plays
 	$(BIN)/lab corpus run --kubernetes standin --nodes process --sample
 
+.PHONY: gpu-readers
+gpu-readers: ## nvitop and NVIDIA's own nvidia-smi read the simulated GPUs; says what it cannot get here
+	GPU_READERS=$$(tests/nvml-sim/readers/setup.sh) $(CARGO) test --workspace --locked --test it -- --ignored --nocapture prints_the_simulated_gpus
+
 .PHONY: setup
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
@@ -79,7 +83,7 @@ e2e-full: build e2e-setup ## the same with nothing shortened, and on the stand-i
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd
 	tests/lab/parts/setup.sh
 
-$(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt
+$(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt tests/nvml-sim/readers/requirements.txt
 	tests/lab/setup.sh $(VENV)
 
 .PHONY: bench

@@ -30,5 +30,5 @@ if [ ! -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
 fi
 timeout 600 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r "$here/emulator/requirements.txt"
+    -r "$here/emulator/requirements.txt" -r "$here/../nvml-sim/readers/requirements.txt"
 touch "$venv/ready"

@@ -122,10 +122,33 @@ const SINCE: [(&str, u32); 12] = [
 /// The functions that a library of this driver version does not have.
 #[must_use]
 pub fn absent_in(driver_version: &str) -> Vec<String> {
-    let branch: u32 =
-        driver_version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
+    let branch = branch(driver_version);
     let absent = SINCE.iter().filter(|(_, since)| branch < *since);
     absent.map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// CUDA versions, as NVML counts, by the first driver branch that has them.
+const CUDA: [(u32, i32); 8] = [
+    (0, 11_000),
+    (470, 11_040),
+    (525, 12_000),
+    (535, 12_020),
+    (550, 12_040),
+    (565, 12_070),
+    (570, 12_080),
+    (580, 13_000),
+];
+
+/// The CUDA version of a driver.
+#[must_use]
+pub fn cuda_of(driver_version: &str) -> i32 {
+    let branch = branch(driver_version);
+    CUDA.iter().rev().find(|(since, _)| *since <= branch).map_or(0, |(_, cuda)| *cuda)
+}
+
+/// The branch of a driver, as its version begins; a newest one for what is no version.
+pub(crate) fn branch(version: &str) -> u32 {
+    version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -148,5 +171,6 @@ mod tests {
         assert!(absent.contains(&"nvmlDeviceGetGpuFabricInfoV".to_owned()));
         assert!(!absent.contains(&"nvmlDeviceGetGpuFabricInfo".to_owned()));
         assert!(absent_in("470.256.02").len() > absent.len());
+        assert_eq!((cuda_of("550.163.01"), cuda_of("595.71.05")), (12_040, 13_000));
     }
 }

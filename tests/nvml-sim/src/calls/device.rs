@@ -66,7 +66,10 @@ getters! {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetIndex(device: nvmlDevice_t, out: *mut c_uint) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlDeviceGetIndex(
+    device: nvmlDevice_t,
+    out: *mut c_uint,
+) -> nvmlReturn_t {
     let index = on_device("nvmlDeviceGetIndex", device, |gpu, state| Ok(position(gpu, state)));
     // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
     unsafe { put(out, index) }
@@ -87,14 +90,23 @@ texts! {
     nvmlDeviceGetVbiosVersion = |_| Ok("96.00.99.00.01".to_owned());
     nvmlDeviceGetBoardPartNumber = |_| Ok("692-2G520-0200-000".to_owned());
     nvmlDeviceGetInforomImageVersion = |_| Ok("G520.0200.00.05".to_owned());
-    nvmlDeviceGetGspFirmwareVersion = |target| {
-        let gsp = &target.gpu.gsp;
-        match (gsp.enabled, &gsp.version) {
+}
+
+/// The one text whose room is agreed on beforehand.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn nvmlDeviceGetGspFirmwareVersion(
+    device: nvmlDevice_t,
+    out: *mut c_char,
+) -> nvmlReturn_t {
+    let version = on_device("nvmlDeviceGetGspFirmwareVersion", device, |gpu, state| {
+        match (gpu.gsp.enabled, &gpu.gsp.version) {
             (false, _) => Err(NOT_SUPPORTED),
             (true, Some(version)) => Ok(version.clone()),
-            (true, None) => Ok(target.state.driver_version.clone()),
+            (true, None) => Ok(state.driver_version.clone()),
         }
-    };
+    });
+    // SAFETY: the caller passes a buffer of this size, as nvml.h demands.
+    unsafe { put_text(out, sys::NVML_GSP_FIRMWARE_VERSION_BUF_SIZE, version) }
 }
 
 fn name(target: &Target<'_>) -> String {
@@ -105,7 +117,7 @@ fn name(target: &Target<'_>) -> String {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetInforomVersion(
+pub(super) unsafe extern "C" fn nvmlDeviceGetInforomVersion(
     device: nvmlDevice_t,
     object: c_uint,
     out: *mut c_char,
@@ -192,7 +204,7 @@ versioned! {
 
 /// A clock of a kind, now or at most.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetClock(
+pub(super) unsafe extern "C" fn nvmlDeviceGetClock(
     device: nvmlDevice_t,
     clock: c_uint,
     id: c_uint,
@@ -207,7 +219,7 @@ unsafe extern "C" fn nvmlDeviceGetClock(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSupportedMemoryClocks(
+pub(super) unsafe extern "C" fn nvmlDeviceGetSupportedMemoryClocks(
     device: nvmlDevice_t,
     count: *mut c_uint,
     out: *mut c_uint,
@@ -220,7 +232,7 @@ unsafe extern "C" fn nvmlDeviceGetSupportedMemoryClocks(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSupportedGraphicsClocks(
+pub(super) unsafe extern "C" fn nvmlDeviceGetSupportedGraphicsClocks(
     device: nvmlDevice_t,
     memory: c_uint,
     count: *mut c_uint,
@@ -238,7 +250,7 @@ unsafe extern "C" fn nvmlDeviceGetSupportedGraphicsClocks(
 
 /// The processors near the device: the first sixty-four.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetCpuAffinity(
+pub(super) unsafe extern "C" fn nvmlDeviceGetCpuAffinity(
     device: nvmlDevice_t,
     length: c_uint,
     out: *mut c_ulong,

@@ -44,7 +44,7 @@ const fn bit(kind: EventKind) -> c_ulonglong {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlEventSetCreate(out: *mut nvmlEventSet_t) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlEventSetCreate(out: *mut nvmlEventSet_t) -> nvmlReturn_t {
     if out.is_null() {
         return INVALID_ARGUMENT;
     }
@@ -54,7 +54,7 @@ unsafe extern "C" fn nvmlEventSetCreate(out: *mut nvmlEventSet_t) -> nvmlReturn_
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     if set.is_null() {
         return INVALID_ARGUMENT;
     }
@@ -64,7 +64,7 @@ unsafe extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
+pub(super) unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
     device: nvmlDevice_t,
     out: *mut c_ulonglong,
 ) -> nvmlReturn_t {
@@ -74,7 +74,7 @@ unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceRegisterEvents(
+pub(super) unsafe extern "C" fn nvmlDeviceRegisterEvents(
     device: nvmlDevice_t,
     types: c_ulonglong,
     set: nvmlEventSet_t,
@@ -136,7 +136,7 @@ fn wait(set: nvmlEventSet_t, timeout: Duration) -> Result<nvmlEventData_t, nvmlR
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlEventSetWait_v2(
+pub(super) unsafe extern "C" fn nvmlEventSetWait_v2(
     set: nvmlEventSet_t,
     data: *mut nvmlEventData_t,
     timeout_ms: c_uint,

@@ -9,7 +9,8 @@ use sys::{
 };
 
 use super::{put, version_at, version_of};
-use crate::session::{NOT_SUPPORTED, VERSION_OF_STRUCT, on_device};
+use crate::library::branch;
+use crate::session::{INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, VERSION_OF_STRUCT, on_device};
 use crate::state::{Fabric, Gpu};
 
 /// The sixteen bytes that 32 digits name; zeros for anything else.
@@ -28,26 +29,43 @@ fn fabric(gpu: &Gpu) -> Result<&Fabric, nvmlReturn_t> {
 
 /// The first form: no version, no health.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
+pub(super) unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
     device: nvmlDevice_t,
     out: *mut nvmlGpuFabricInfo_t,
 ) -> nvmlReturn_t {
-    let answer = on_device("nvmlDeviceGetGpuFabricInfo", device, |gpu, _| {
-        let fabric = fabric(gpu)?;
-        Ok(nvmlGpuFabricInfo_t {
-            clusterUuid: cluster(fabric),
-            status: fabric.status,
-            cliqueId: fabric.clique_id,
-            state: fabric.state,
-        })
-    });
+    let answer = on_device("nvmlDeviceGetGpuFabricInfo", device, |gpu, _| fabric(gpu).cloned());
+    let fabric = match answer {
+        Ok(fabric) => fabric,
+        Err(code) => return code,
+    };
     // SAFETY: the caller passes a pointer to that structure, as nvml.h demands.
-    unsafe { put(out, answer) }
+    let Some(out) = (unsafe { blank(out) }) else { return INVALID_ARGUMENT };
+    out.clusterUuid = cluster(&fabric);
+    out.status = fabric.status;
+    out.cliqueId = fabric.clique_id;
+    out.state = fabric.state;
+    SUCCESS
+}
+
+/// A structure of zeros, to be filled field by field: some read more of it than its fields.
+///
+/// # Safety
+///
+/// `out` is null or points to memory that a `T` of plain numbers may be written to.
+unsafe fn blank<'a, T>(out: *mut T) -> Option<&'a mut T> {
+    if out.is_null() {
+        return None;
+    }
+    // SAFETY: not null, numbers may be zero, and the caller vouches for the rest.
+    unsafe {
+        out.write_bytes(0, 1);
+        Some(&mut *out)
+    }
 }
 
 /// The second and the third form; a driver before 570 knows the second alone.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
+pub(super) unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
     device: nvmlDevice_t,
     out: *mut nvmlGpuFabricInfoV_t,
 ) -> nvmlReturn_t {
@@ -69,40 +87,34 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
         Ok(fabric) => fabric,
         Err(code) => return code,
     };
-    let (cluster, status) = (cluster(&fabric), fabric.status);
-    if version == SECOND {
-        let info = nvmlGpuFabricInfo_v2_t {
-            version,
-            clusterUuid: cluster,
-            status,
-            cliqueId: fabric.clique_id,
-            state: fabric.state,
-            healthMask: fabric.health_mask,
+    if version == THIRD {
+        // SAFETY: the version says that the caller's structure is the third one.
+        let Some(third) = (unsafe { blank(out.cast::<nvmlGpuFabricInfo_v3_t>()) }) else {
+            return INVALID_ARGUMENT;
         };
-        // SAFETY: the version says that the caller's structure is the second one.
-        return unsafe { put(out.cast(), Ok(info)) };
+        third.healthSummary = fabric.health_summary;
     }
-    let info = nvmlGpuFabricInfo_v3_t {
-        version,
-        clusterUuid: cluster,
-        status,
-        cliqueId: fabric.clique_id,
-        state: fabric.state,
-        healthMask: fabric.health_mask,
-        healthSummary: fabric.health_summary,
+    // What the two share lies where the second has it.
+    let second = out.cast::<nvmlGpuFabricInfo_v2_t>();
+    // SAFETY: not null, and both versions have at least this.
+    let second = unsafe {
+        if version == SECOND {
+            second.write_bytes(0, 1);
+        }
+        &mut *second
     };
-    // SAFETY: the version says that the caller's structure is the third one.
-    unsafe { put(out, Ok(info)) }
-}
-
-/// The branch of a driver, as its version begins.
-fn branch(version: &str) -> u32 {
-    version.split('.').next().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX)
+    second.version = version;
+    second.clusterUuid = cluster(&fabric);
+    second.status = fabric.status;
+    second.cliqueId = fabric.clique_id;
+    second.state = fabric.state;
+    second.healthMask = fabric.health_mask;
+    SUCCESS
 }
 
 /// Where in its rack a GPU sits: on Blackwell and later.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetPlatformInfo(
+pub(super) unsafe extern "C" fn nvmlDeviceGetPlatformInfo(
     device: nvmlDevice_t,
     out: *mut nvmlPlatformInfo_v2_t,
 ) -> nvmlReturn_t {

@@ -28,7 +28,7 @@ struct Sample {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
+pub(super) unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
     device: nvmlDevice_t,
     out: *mut nvmlGpmSupport_t,
 ) -> nvmlReturn_t {
@@ -49,7 +49,7 @@ unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmSampleAlloc(out: *mut nvmlGpmSample_t) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlGpmSampleAlloc(out: *mut nvmlGpmSample_t) -> nvmlReturn_t {
     if out.is_null() {
         return INVALID_ARGUMENT;
     }
@@ -60,7 +60,7 @@ unsafe extern "C" fn nvmlGpmSampleAlloc(out: *mut nvmlGpmSample_t) -> nvmlReturn
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
     if sample.is_null() {
         return INVALID_ARGUMENT;
     }
@@ -70,7 +70,7 @@ unsafe extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmSampleGet(
+pub(super) unsafe extern "C" fn nvmlGpmSampleGet(
     device: nvmlDevice_t,
     sample: nvmlGpmSample_t,
 ) -> nvmlReturn_t {
@@ -80,7 +80,7 @@ unsafe extern "C" fn nvmlGpmSampleGet(
 
 /// A sample of one part: nobody here measures parts apart.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmMigSampleGet(
+pub(super) unsafe extern "C" fn nvmlGpmMigSampleGet(
     device: nvmlDevice_t,
     _gpu_instance: c_uint,
     sample: nvmlGpmSample_t,
@@ -101,7 +101,9 @@ fn take(call: &str, device: nvmlDevice_t, sample: Option<&mut Sample>) -> nvmlRe
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlGpmMetricsGet(
+    request: *mut nvmlGpmMetricsGet_t,
+) -> nvmlReturn_t {
     // SAFETY: null, or a request that the caller has filled in, as nvml.h demands.
     let Some(request) = (unsafe { request.as_mut() }) else { return INVALID_ARGUMENT };
     if request.version != METRICS_VERSION {

@@ -111,8 +111,6 @@ choices! {
             info
         })
     };
-    // Microseconds of one sample; the counters of old are not for Hopper any more.
-    nvmlDeviceResetNvLinkErrorCounters(c_uint) -> c_uint = |_, _| Err(NOT_SUPPORTED);
 }
 
 /// The NVLinks, if this is one of them.
@@ -142,7 +140,7 @@ pub(super) const fn nvlink_speed(gpu: &Gpu) -> c_uint {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetNvLinkCapability(
+pub(super) unsafe extern "C" fn nvmlDeviceGetNvLinkCapability(
     device: nvmlDevice_t,
     link: c_uint,
     capability: c_uint,
@@ -158,7 +156,7 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkCapability(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
+pub(super) unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
     device: nvmlDevice_t,
     link: c_uint,
     counter: c_uint,
@@ -198,7 +196,7 @@ fn pair<T>(
 
 /// How far up the tree two devices meet: at the host bridge, here.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
+pub(super) unsafe extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
     first: nvmlDevice_t,
     second: nvmlDevice_t,
     out: *mut c_uint,
@@ -214,7 +212,7 @@ unsafe extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
 
 /// Whether two devices reach each other: 0 says yes.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetP2PStatus(
+pub(super) unsafe extern "C" fn nvmlDeviceGetP2PStatus(
     first: nvmlDevice_t,
     second: nvmlDevice_t,
     _index: c_uint,
@@ -230,7 +228,7 @@ unsafe extern "C" fn nvmlDeviceGetP2PStatus(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceOnSameBoard(
+pub(super) unsafe extern "C" fn nvmlDeviceOnSameBoard(
     first: nvmlDevice_t,
     second: nvmlDevice_t,
     out: *mut c_int,
@@ -244,6 +242,6 @@ unsafe extern "C" fn nvmlDeviceOnSameBoard(
 
 /// What the fabric wants to know before a GPU is taken away: nothing here.
 #[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceValidateInforom(device: nvmlDevice_t) -> nvmlReturn_t {
+pub(super) extern "C" fn nvmlDeviceValidateInforom(device: nvmlDevice_t) -> nvmlReturn_t {
     code(on_device("nvmlDeviceValidateInforom", device, |_: &Gpu, _: &State| Ok(())))
 }

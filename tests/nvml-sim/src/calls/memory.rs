@@ -54,7 +54,7 @@ impl Shares {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
+pub(super) unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
     device: nvmlDevice_t,
     out: *mut nvmlMemory_t,
 ) -> nvmlReturn_t {
@@ -72,7 +72,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
+pub(super) unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     device: nvmlDevice_t,
     out: *mut nvmlMemory_v2_t,
 ) -> nvmlReturn_t {
@@ -98,12 +98,25 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     unsafe { put(out, answer) }
 }
 
-getters! {
-    nvmlDeviceGetBAR1MemoryInfo -> nvmlBAR1Memory_t = |gpu| Ok(nvmlBAR1Memory_t {
-        bar1Total: gpu.memory_mib.next_power_of_two() * MIB,
-        bar1Free: (gpu.memory_mib.next_power_of_two() - 2) * MIB,
-        bar1Used: 2 * MIB,
+/// The window through which the host sees the memory.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn nvmlDeviceGetBAR1MemoryInfo(
+    device: nvmlDevice_t,
+    out: *mut nvmlBAR1Memory_t,
+) -> nvmlReturn_t {
+    let answer = on_target("nvmlDeviceGetBAR1MemoryInfo", device, |target| {
+        let total = Shares::of(&target).total.next_power_of_two();
+        Ok(nvmlBAR1Memory_t {
+            bar1Total: total * MIB,
+            bar1Free: (total - 2) * MIB,
+            bar1Used: 2 * MIB,
+        })
     });
+    // SAFETY: the caller passes a pointer to that structure, as nvml.h demands.
+    unsafe { put(out, answer) }
+}
+
+getters! {
     nvmlDeviceGetMemoryBusWidth -> c_uint =
         |gpu| Ok(if gpu.memory_temperature_c.is_some() { 5120 } else { 384 });
     nvmlDeviceGetRetiredPagesPendingStatus -> nvmlEnableState_t =
@@ -151,7 +164,7 @@ versioned! {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
+pub(super) unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
     device: nvmlDevice_t,
     kind: c_uint,
     counter: c_uint,
@@ -165,7 +178,7 @@ unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
+pub(super) unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
     device: nvmlDevice_t,
     kind: c_uint,
     counter: c_uint,
@@ -199,7 +212,7 @@ pub(super) fn ecc_count(ecc: Ecc, kind: c_uint, counter: c_uint) -> Result<u64, 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetRemappedRows(
+pub(super) unsafe extern "C" fn nvmlDeviceGetRemappedRows(
     device: nvmlDevice_t,
     correctable: *mut c_uint,
     uncorrectable: *mut c_uint,
@@ -241,7 +254,7 @@ fn addresses(gpu: &Gpu, cause: c_uint) -> Result<Vec<c_ulonglong>, nvmlReturn_t>
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetRetiredPages(
+pub(super) unsafe extern "C" fn nvmlDeviceGetRetiredPages(
     device: nvmlDevice_t,
     cause: c_uint,
     count: *mut c_uint,
@@ -253,7 +266,7 @@ unsafe extern "C" fn nvmlDeviceGetRetiredPages(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetRetiredPages_v2(
+pub(super) unsafe extern "C" fn nvmlDeviceGetRetiredPages_v2(
     device: nvmlDevice_t,
     cause: c_uint,
     count: *mut c_uint,

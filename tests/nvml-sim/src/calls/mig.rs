@@ -41,7 +41,7 @@ choices! {
 macro_rules! of_part {
     ($($name:ident -> $out:ty = |$part:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(device: nvmlDevice_t, out: *mut $out) -> nvmlReturn_t {
+        pub(super) unsafe extern "C" fn $name(device: nvmlDevice_t, out: *mut $out) -> nvmlReturn_t {
             let answer = on_target(stringify!($name), device, |target| {
                 let $part = target.part.ok_or(NOT_SUPPORTED)?;
                 Ok($answer)
@@ -76,7 +76,7 @@ fn attributes(part: &MigDevice) -> nvmlDeviceAttributes_t {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
+pub(super) unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
     device: nvmlDevice_t,
     out: *mut c_uint,
 ) -> nvmlReturn_t {
@@ -88,7 +88,7 @@ unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
+pub(super) unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     device: nvmlDevice_t,
     out: *mut nvmlDevice_t,
 ) -> nvmlReturn_t {

@@ -15,6 +15,8 @@ mod memory;
 mod mig;
 mod processes;
 mod shapes;
+#[cfg(test)]
+mod signatures;
 mod system;
 mod unsupported;
 

@@ -58,7 +58,7 @@ fn list(
 macro_rules! lists {
     ($($name:ident = $of:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvmlDevice_t,
             count: *mut c_uint,
             out: *mut nvmlProcessInfo_v2_t,
@@ -83,7 +83,7 @@ lists! {
 macro_rules! first_lists {
     ($($name:ident = $of:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvmlDevice_t,
             count: *mut c_uint,
             out: *mut nvmlProcessInfo_v1_t,
@@ -108,7 +108,7 @@ first_lists! {
 
 /// How busy each program kept the device: all alike.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
+pub(super) unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
     device: nvmlDevice_t,
     out: *mut nvmlProcessUtilizationSample_t,
     count: *mut c_uint,

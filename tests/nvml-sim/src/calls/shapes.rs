@@ -4,7 +4,7 @@
 macro_rules! getters {
     ($($name:ident -> $out:ty = |$gpu:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvml_wrapper_sys::bindings::nvmlDevice_t,
             out: *mut $out,
         ) -> nvml_wrapper_sys::bindings::nvmlReturn_t {
@@ -19,7 +19,7 @@ macro_rules! getters {
 macro_rules! texts {
     ($($name:ident = |$target:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvml_wrapper_sys::bindings::nvmlDevice_t,
             out: *mut std::ffi::c_char,
             length: std::ffi::c_uint,
@@ -45,7 +45,7 @@ macro_rules! texts {
 macro_rules! pairs {
     ($($name:ident -> ($a:ty, $b:ty) = |$gpu:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvml_wrapper_sys::bindings::nvmlDevice_t,
             first: *mut $a,
             second: *mut $b,
@@ -61,7 +61,7 @@ macro_rules! pairs {
 macro_rules! choices {
     ($($name:ident($choice:ty) -> $out:ty = |$gpu:pat_param, $chosen:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvml_wrapper_sys::bindings::nvmlDevice_t,
             chosen: $choice,
             out: *mut $out,
@@ -80,7 +80,7 @@ macro_rules! choices {
 macro_rules! versioned {
     ($($name:ident -> $out:ty, $version:literal = |$gpu:pat_param, $word:pat_param| $answer:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(
+        pub(super) unsafe extern "C" fn $name(
             device: nvml_wrapper_sys::bindings::nvmlDevice_t,
             out: *mut $out,
         ) -> nvml_wrapper_sys::bindings::nvmlReturn_t {

@@ -1,6 +1,6 @@
 //! Initialisation, versions, and the ways to a device.
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
@@ -9,28 +9,28 @@ use crate::session::{INVALID_ARGUMENT, NOT_FOUND, check, enter, handle_of, initi
 use crate::state::Gpu;
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+pub(super) extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
     code(initialize("nvmlInit_v2", 0))
 }
 
 /// The first version: what programs of long ago load.
 #[unsafe(no_mangle)]
-extern "C" fn nvmlInit() -> nvmlReturn_t {
+pub(super) extern "C" fn nvmlInit() -> nvmlReturn_t {
     code(initialize("nvmlInit_v2", 0))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlInitWithFlags(flags: c_uint) -> nvmlReturn_t {
+pub(super) extern "C" fn nvmlInitWithFlags(flags: c_uint) -> nvmlReturn_t {
     code(initialize("nvmlInitWithFlags", flags))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlShutdown() -> nvmlReturn_t {
+pub(super) extern "C" fn nvmlShutdown() -> nvmlReturn_t {
     code(shut_down())
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
+pub(super) extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
     let text = match result {
         0 => c"Success",
         1 => c"Uninitialized",
@@ -62,14 +62,20 @@ extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetDriverVersion(out: *mut c_char, length: c_uint) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlSystemGetDriverVersion(
+    out: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
     let version = enter("nvmlSystemGetDriverVersion").map(|state| state.driver_version.clone());
     // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
     unsafe { put_text(out, length, version) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetNVMLVersion(out: *mut c_char, length: c_uint) -> nvmlReturn_t {
+pub(super) unsafe extern "C" fn nvmlSystemGetNVMLVersion(
+    out: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
     let version = enter("nvmlSystemGetNVMLVersion")
         .map(|state| format!("{}.{}", state.cuda_version / 1000, state.driver_version));
     // SAFETY: the caller passes a buffer of `length` bytes, as nvml.h demands.
@@ -84,7 +90,7 @@ macro_rules! both {
     )*};
     (@ $name:ident($($argument:ident: $type:ty),*) = $answer:expr) => {
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $type),*) -> nvmlReturn_t {
+        pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> nvmlReturn_t {
             // SAFETY: the caller passes pointers to the types that nvml.h demands.
             unsafe { $answer(stringify!($name), $($argument),*) }
         }
@@ -154,7 +160,7 @@ fn find(call: &str, wanted: impl Fn(usize, &Gpu) -> bool) -> Result<nvmlDevice_t
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
+pub(super) unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
     uuid: *const c_char,
     out: *mut nvmlDevice_t,
 ) -> nvmlReturn_t {
@@ -173,7 +179,7 @@ fn by_uuid(uuid: &str) -> Result<nvmlDevice_t, nvmlReturn_t> {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
+pub(super) unsafe extern "C" fn nvmlDeviceGetHandleBySerial(
     serial: *const c_char,
     out: *mut nvmlDevice_t,
 ) -> nvmlReturn_t {
@@ -191,7 +197,7 @@ fn short_address(address: &str) -> String {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlSystemGetProcessName(
+pub(super) unsafe extern "C" fn nvmlSystemGetProcessName(
     pid: c_uint,
     out: *mut c_char,
     length: c_uint,
@@ -211,7 +217,7 @@ unsafe extern "C" fn nvmlSystemGetProcessName(
 macro_rules! none {
     ($($name:ident)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(out: *mut c_uint) -> nvmlReturn_t {
+        pub(super) unsafe extern "C" fn $name(out: *mut c_uint) -> nvmlReturn_t {
             let count = enter(stringify!($name)).map(|_| 0);
             // SAFETY: the caller passes a pointer to an unsigned int, as nvml.h demands.
             unsafe { put(out, count) }
@@ -220,3 +226,15 @@ macro_rules! none {
 }
 
 none! { nvmlUnitGetCount nvmlGetExcludedDeviceCount }
+
+/// NVIDIA's own programs ask for a table of private functions first. Such a table begins with its
+/// size, and theirs look at it before each use: this one holds nothing but that.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn nvmlInternalGetExportTable(
+    out: *mut *const c_void,
+    _table: *const c_void,
+) -> nvmlReturn_t {
+    static EMPTY: usize = size_of::<usize>();
+    // SAFETY: the caller passes a pointer to a pointer.
+    unsafe { put(out, Ok((&raw const EMPTY).cast())) }
+}

@@ -142,6 +142,7 @@ of_device! { NO_PERMISSION:
     nvmlDeviceResetApplicationsClocks
     nvmlDeviceResetGpuLockedClocks
     nvmlDeviceResetMemoryLockedClocks
+    nvmlDeviceResetNvLinkErrorCounters
     nvmlDeviceResetNvLinkUtilizationCounter
     nvmlDeviceSetAPIRestriction
     nvmlDeviceSetAccountingMode

@@ -67,6 +67,7 @@ impl Fault {
             Self::DriverHang => state.faults.hang = vec!["*".into()],
             Self::DriverVersion(version) => {
                 state.hidden_symbols.extend(library::absent_in(version));
+                state.cuda_version = library::cuda_of(version);
                 version.clone_into(&mut state.driver_version);
             }
             Self::Init(code) => state.faults.init = Some(*code),

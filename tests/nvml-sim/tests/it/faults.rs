@@ -1,6 +1,8 @@
 //! Faults as a program meets them: functions that are absent, calls that do not come back, texts
 //! that are none, events.
 
+#![expect(clippy::disallowed_methods, reason = "a call that must not come back is given time")]
+
 use std::time::Duration;
 use std::{fs, thread};
 

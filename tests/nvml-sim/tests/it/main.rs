@@ -6,6 +6,7 @@
 
 mod faults;
 mod parts;
+mod readers;
 mod structures;
 
 use std::path::{Path, PathBuf};
