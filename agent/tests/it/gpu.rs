@@ -1,7 +1,6 @@
 //! The drivers phase through the agent's own helper process and a simulated driver's library.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,9 @@ use agent::host::{Deadline, Root};
 use agent::phases::drivers::{DriverFacts, Expected, gather_with, report, verdict};
 use contract::{Finding, Verdict};
 use nvml_sim::fault::Fault;
-use nvml_sim::node_files;
-use nvml_sim::profile::{DRIVER_VERSION, for_instance_type, instance_types};
+use nvml_sim::profile::{for_instance_type, instance_types};
 use nvml_sim::state::{Faults, State};
+use nvml_sim::{library, node_files};
 use tempfile::TempDir;
 
 /// A node's root with the simulated driver in it.
@@ -23,16 +22,12 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(state: &State) -> Self {
         let node = Self { root: tempfile::tempdir().unwrap() };
-        let libraries = node.path().join("usr/lib64");
-        let file = format!("libnvidia-ml.so.{DRIVER_VERSION}");
-        fs::create_dir_all(&libraries).unwrap();
-        fs::copy(simulated_library(), libraries.join(&file)).unwrap();
-        symlink(&file, libraries.join("libnvidia-ml.so.1")).unwrap();
         node.set(state);
         node
     }
 
     pub(crate) fn set(&self, state: &State) {
+        library::install(&simulated_library(), self.path(), state).unwrap();
         node_files::sync(self.path(), state).unwrap();
     }
 

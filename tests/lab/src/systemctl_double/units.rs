@@ -43,6 +43,11 @@ const fn nvidia(name: &'static str, kind: Kind) -> Unit {
     Unit { name, kind, needs: Some("usr/bin/nvidia-ctk") }
 }
 
+/// Of images that resolve their driver at boot.
+const fn resolving(name: &'static str) -> Unit {
+    Unit { name, kind: Kind::BootOneshot, needs: Some("opt/nvidia/current") }
+}
+
 const UNITS: &[Unit] = &[
     unit(UNIT_NODEADM_CONFIG, Kind::Nodeadm { skip: "run" }),
     unit(UNIT_NODEADM_RUN, Kind::Nodeadm { skip: "config" }),
@@ -61,6 +66,8 @@ const UNITS: &[Unit] = &[
     unit("cloud-config.service", Kind::BootOneshot),
     unit("cloud-final.service", Kind::BootOneshot),
     nvidia("nvidia-kmod-load.service", Kind::BootOneshot),
+    resolving("nvidia-driver-resolve.service"),
+    resolving("nvidia-setup.service"),
     nvidia("nvidia-persistenced.service", Kind::StateOnly),
     nvidia("nvidia-fabricmanager.service", Kind::StateOnly),
 ];

@@ -86,10 +86,10 @@ pub(super) fn trees(state: &State) -> Vec<NodeFile> {
         })
         .collect();
     files.push(link(format!("{RESOLVED}/current"), "lts"));
-    files.push(text(format!("{RESOLVED}/.driver-flavor"), format!("lts-{flavor}\n")));
+    files.push(text(format!("{RESOLVED}/lts/.driver-flavor"), format!("lts-{flavor}\n")));
     if state.module_loaded {
-        files.push(text(format!("{RESOLVED}/.loaded"), ""));
-        files.push(text(format!("{RESOLVED}/.daemons-installed"), ""));
+        files.push(text(format!("{RESOLVED}/lts/.loaded"), ""));
+        files.push(text(format!("{RESOLVED}/lts/.daemons-installed"), ""));
     }
     files
 }

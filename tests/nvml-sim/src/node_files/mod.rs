@@ -78,7 +78,10 @@ pub fn sync(root: &Path, state: &State) -> io::Result<()> {
     state.write(root)?;
     let files = node_files(state);
     for owned in OWNED {
-        remove_unlisted(root, owned, &files)?;
+        // A tree without our link in it is somebody else's.
+        if owned != RESOLVED || below(root, RESOLVED).join("current").is_symlink() {
+            remove_unlisted(root, owned, &files)?;
+        }
     }
     remove_device_nodes(root, &files)?;
     for file in &files {

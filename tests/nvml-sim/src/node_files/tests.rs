@@ -129,9 +129,19 @@ fn both_ways_of_bringing_the_driver() {
     sync(node.path(), &state).unwrap();
     let opt = node.path().join("opt/nvidia");
     assert_eq!(fs::read_link(opt.join("current")).unwrap(), Path::new("lts"));
-    assert_eq!(fs::read_to_string(opt.join(".driver-flavor")).unwrap(), "lts-proprietary\n");
-    assert!(opt.join(".loaded").exists());
+    assert_eq!(
+        fs::read_to_string(opt.join("current/.driver-flavor")).unwrap(),
+        "lts-proprietary\n"
+    );
+    assert!(opt.join("current/.loaded").exists());
     Fault::DriverNotLoaded.apply(&mut state);
     sync(node.path(), &state).unwrap();
-    assert!(!opt.join(".loaded").exists() && opt.join("current").exists());
+    assert!(!opt.join("current/.loaded").exists() && opt.join("current").exists());
+    state.setup = Setup::KmodLoad;
+    sync(node.path(), &state).unwrap();
+    assert!(!opt.exists());
+    // What somebody else keeps there is not ours to remove.
+    fs::create_dir_all(opt.join("current")).unwrap();
+    sync(node.path(), &state).unwrap();
+    assert!(opt.exists());
 }

@@ -45,7 +45,7 @@ pub fn for_instance(instance_type: &str, seed: &str) -> Option<State> {
     }
     let switches = if row.is_switched() { row.model.nvswitches } else { 0 };
     Some(State {
-        driver_version: DRIVER_VERSION.into(),
+        driver_version: row.model.driver.unwrap_or(DRIVER_VERSION).into(),
         module_version: None,
         module_loaded: true,
         module_flavor: if proprietary { Flavor::Proprietary } else { Flavor::Open },
