@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use nvml_wrapper_sys::bindings as sys;
 use sys::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::state::{Gpu, MigDevice, STATE_PATH, State};
+use crate::state::{Gpu, GpuFault, MigDevice, STATE_PATH, State};
 
 pub(crate) const SUCCESS: nvmlReturn_t = sys::nvmlReturn_enum_NVML_SUCCESS;
 pub(crate) const UNINITIALIZED: nvmlReturn_t = sys::nvmlReturn_enum_NVML_ERROR_UNINITIALIZED;
@@ -237,7 +237,7 @@ pub(crate) fn on_device<T>(
 
 /// Meets the faults of a broken device.
 pub(crate) fn check(call: &str, gpu: &Gpu) -> Result<(), nvmlReturn_t> {
-    let Some(fault) = &gpu.fault else { return Ok(()) };
+    let fault = gpu.fault.unwrap_or_default();
     if fault.hang {
         let stands = |state: &State| {
             let now = state.gpus.iter().find(|other| other.uuid == gpu.uuid);
@@ -249,9 +249,9 @@ pub(crate) fn check(call: &str, gpu: &Gpu) -> Result<(), nvmlReturn_t> {
     }
     pause(Duration::from_millis(fault.delay_ms));
     match fault {
-        fault if fault.lost => Err(GPU_IS_LOST),
-        fault if fault.reset_required => Err(RESET_REQUIRED),
-        fault => fault.codes.get(call).copied().or(fault.code).map_or(Ok(()), Err),
+        GpuFault { lost: true, .. } => Err(GPU_IS_LOST),
+        GpuFault { reset_required: true, .. } => Err(RESET_REQUIRED),
+        fault => gpu.call_codes.get(call).copied().or(fault.code).map_or(Ok(()), Err),
     }
 }
 

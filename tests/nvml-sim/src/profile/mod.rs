@@ -168,6 +168,7 @@ fn gpu(row: &Row, index: u32, seed: &str) -> Gpu {
         fabric: (switched && model.architecture >= HOPPER).then(registered),
         module_id: switched.then_some(index + 1),
         off_bus: false,
+        call_codes: Default::default(),
         fault: None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct GpuFault {
     /// It has fallen off the bus: every call on it gives `GPU_IS_LOST`.
@@ -15,9 +15,6 @@ pub struct GpuFault {
     /// Every call on it gives this code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u32>,
-    /// Return codes of single calls on it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub codes: BTreeMap<String, u32>,
     /// No call on it comes back.
     pub hang: bool,
     /// While one does not, it holds the library's lock: no other call comes back either.

@@ -106,6 +106,9 @@ pub struct Gpu {
     /// what it read at boot (`vendor`, `device`, `class`).
     #[serde(default, skip_serializing_if = "no")]
     pub off_bus: bool,
+    /// Return codes of single calls on it, by the calls' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub call_codes: BTreeMap<String, u32>,
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<GpuFault>,
