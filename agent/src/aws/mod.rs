@@ -4,6 +4,7 @@
 //! EKS, of which one or two calls are needed, through [`signed`], because their SDKs would cost more
 //! than the rest of the agent together.
 
+pub mod client;
 pub mod credentials;
 pub mod ec2;
 pub mod eks;
@@ -13,6 +14,7 @@ pub mod s3;
 pub mod signed;
 pub mod ssm;
 
+pub use client::AwsClient;
 pub use credentials::RoleCredentials;
 pub use endpoint::Endpoints;
 pub use imds::Imds;

@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// When no client for AWS can be made. Whatever is wrong with the node is the diagnosis.
-pub async fn run(root: Root, patience: Duration) -> Result<Diagnosis, reqwest::Error> {
+pub async fn run(root: Root, patience: Duration) -> std::io::Result<Diagnosis> {
     let node = Node::of(root)?;
     let survey = Box::pin(survey::look(&node, Deadline::within(patience))).await;
     Ok(judge::judge(&survey))

@@ -80,6 +80,20 @@ pub fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
 /// # Errors
 /// When any step fails; the file is then as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    replace(path, bytes, mode, true)
+}
+
+/// The same, through crashes of ours but not through power loss: for what means nothing after the next
+/// boot. Waiting for the disk some fifty times would be a good part of what a join takes
+/// (docs/decisions/0011-what-is-synced.md).
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_for_this_boot(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    replace(path, bytes, mode, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32, synced: bool) -> Result<(), FileError> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         let source = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(FileError::Write { path: path.to_owned(), source });
@@ -100,6 +114,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
         // The mode of `open` is cut by the umask and not applied to a file left by a crash.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
+        if !synced {
+            return fs::rename(&temporary, path);
+        }
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(dir)?.sync_all()
@@ -167,6 +184,7 @@ mod tests {
         let error = write_atomic(&path, b"new", 0o644).unwrap_err();
         assert!(error.to_string().contains("taken"), "{error}");
         assert_eq!(names_in(dir.path()), ["taken"]);
+        assert!(write_for_this_boot(&dir.path().join("no/such/dir"), b"", 0o644).is_err());
         assert!(write_atomic(&dir.path().join("no/such/dir"), b"", 0o644).is_err());
     }
 

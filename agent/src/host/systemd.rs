@@ -116,6 +116,21 @@ impl Systemd {
         Ok(UnitState::parse(&output.stdout))
     }
 
+    /// How several units stand, in their order, asked at once.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub async fn show_all<const N: usize>(
+        &self,
+        units: [&str; N],
+    ) -> Result<[UnitState; N], ExecError> {
+        let mut arguments = vec!["show", "-p", PROPERTIES];
+        arguments.extend(units);
+        let output = self.systemctl(&arguments, Deadline::within(QUESTION)).await?;
+        let mut blocks = output.stdout.split("\n\n").map(UnitState::parse);
+        Ok(std::array::from_fn(|_| blocks.next().unwrap_or_default()))
+    }
+
     /// The last `lines` lines that a unit logged in this boot, oldest first; empty when there are
     /// none or they cannot be read. They are evidence: no verdict hangs on them.
     pub async fn tail(&self, unit: &str, lines: u32) -> Vec<String> {
@@ -170,6 +185,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn several_units_come_one_after_the_other() {
+        let text =
+            "LoadState=loaded\nActiveState=active\n\nLoadState=not-found\nActiveState=inactive\n";
+        let states: Vec<UnitState> = text.split("\n\n").map(UnitState::parse).collect();
+        assert!(states[0].is_active() && !states[1].exists());
+    }
+
     #[tokio::test]
     async fn runs_the_programs_below_the_root() {
         let dir = tempfile::tempdir().unwrap();
@@ -187,6 +210,9 @@ mod tests {
         let state = systemd.show("kubelet.service").await.unwrap();
         assert_eq!(state.status, format!("show -p {PROPERTIES} kubelet.service"));
         assert_eq!(systemd.tail("kubelet.service", 5).await, ["first", "last"]);
+        let [first, second] = systemd.show_all(["a.service", "b.service"]).await.unwrap();
+        assert_eq!(first.status, format!("show -p {PROPERTIES} a.service b.service"));
+        assert_eq!(second, UnitState::default(), "one that is not answered for");
         let output = systemd.start("x.service", Deadline::within(QUESTION)).await.unwrap();
         assert_eq!(output.stdout, "StatusText=start x.service\n");
     }

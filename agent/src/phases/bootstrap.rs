@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use super::configure::NodeConfig;
 use super::nodeadm::{self, End, Run};
 use crate::host::program::{self, Program};
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root, files};
 use crate::kube::{Cluster, kubeconfig};
 
 /// The image's own config phase, which runs as shipped.
-const STOCK_UNIT: &str = "nodeadm-config.service";
+pub const STOCK_UNIT: &str = "nodeadm-config.service";
 
 /// Between two looks at it.
 const POLL: Duration = Duration::from_millis(100);
@@ -59,18 +59,19 @@ pub struct Written {
     pub memory: Option<reservation::Memory>,
 }
 
-/// Runs nodeadm's config phase, unless `run` is false, and reads what is on the disk. `hopeless` ends
+/// Runs nodeadm's config phase and reads what is on the disk. `run` is how the image's own config
+/// phase stood at first; none: nodeadm is not run again. `hopeless` ends
 /// when it is known that nodeadm will not.
 pub async fn gather(
     root: &Root,
     systemd: &Systemd,
-    run: bool,
+    run: Option<&UnitState>,
     hopeless: impl Future<Output = (Reason, String)>,
     wants_gpus: bool,
     deadline: Deadline,
 ) -> Facts {
-    let run = if run {
-        let end = stock_unit_has_ended(systemd, deadline).await;
+    let run = if let Some(stock) = run {
+        let end = stock_unit_has_ended(systemd, stock, deadline).await;
         Some(match end {
             true => nodeadm::run(systemd, UNIT_NODEADM_CONFIG, deadline, hopeless).await,
             false => Run { end: End::TimedOut, log: systemd.tail(STOCK_UNIT, 8).await },
@@ -112,17 +113,16 @@ fn plugin(root: &Root) -> Option<String> {
 }
 
 /// Waits for the image's own config phase: two at once would write the same files.
-async fn stock_unit_has_ended(systemd: &Systemd, deadline: Deadline) -> bool {
-    loop {
-        let state = systemd.show(STOCK_UNIT).await.unwrap_or_default();
-        if !(state.exists() && state.is_pending()) {
-            return true;
-        }
+async fn stock_unit_has_ended(systemd: &Systemd, first: &UnitState, deadline: Deadline) -> bool {
+    let mut state = first.clone();
+    while state.exists() && state.is_pending() {
         if deadline.has_passed() {
             return false;
         }
         sleep(POLL.min(deadline.remaining())).await;
+        state = systemd.show(STOCK_UNIT).await.unwrap_or_default();
     }
+    true
 }
 
 /// What is on the disk.

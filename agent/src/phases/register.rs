@@ -141,7 +141,7 @@ pub fn admit(root: &Root, _proofs: &Proofs, admission: &Admission) -> Result<(),
         files::make_dir(directory, 0o755)?;
     }
     let text = serde_json::to_string(admission).unwrap_or_default();
-    files::write_atomic(&path, text.as_bytes(), 0o644)
+    files::write_for_this_boot(&path, text.as_bytes(), 0o644)
 }
 
 /// Whether the node has been admitted in this boot. The stock fallback writes a file without our

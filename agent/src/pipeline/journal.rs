@@ -75,11 +75,12 @@ impl Journal {
         }
     }
 
-    /// Writes it; a failure is logged and holds nobody up.
+    /// Writes it; a failure is logged and holds nobody up. It is of this boot: [`Self::load`] takes no
+    /// other.
     pub fn save(&self, root: &Root) {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         let saved = files::make_dir(&root.path(JOIN_STATE_DIR), 0o700)
-            .and_then(|()| files::write_atomic(&path(root), &bytes, 0o600));
+            .and_then(|()| files::write_for_this_boot(&path(root), &bytes, 0o600));
         if let Err(error) = saved {
             tracing::warn!(error = %ErrorChain(&error), "the journal was not written");
         }

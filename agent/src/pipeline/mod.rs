@@ -43,7 +43,7 @@ pub enum JoinError {
     Signals(#[source] io::Error),
     /// The client for AWS cannot be made.
     #[error("could not make the client for AWS")]
-    Http(#[source] reqwest::Error),
+    Http(#[source] io::Error),
 }
 
 /// Joins the node that `root` belongs to; returns when it is told to end. The first life of a boot

@@ -1,18 +1,15 @@
 //! The node that joins, and the ways to what is around it.
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::aws::ec2::Ec2;
 use crate::aws::eks::Eks;
 use crate::aws::signed::Service;
-use crate::aws::{Endpoints, Imds, RoleCredentials};
+use crate::aws::{AwsClient, Endpoints, Imds, RoleCredentials};
 use crate::host::systemd::Systemd;
 use crate::host::{Root, clock};
 use crate::phases::configure::proxy::WayToAws;
-
-/// How long a connection to AWS may take.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// The node, and the ways to what is around it.
 #[derive(Debug)]
@@ -30,7 +27,7 @@ pub struct Node {
     /// Its PID 1.
     pub systemd: Systemd,
     /// For AWS's public endpoints.
-    pub http: reqwest::Client,
+    pub http: AwsClient,
     /// The proxies on the way there.
     pub way: WayToAws,
 }
@@ -40,7 +37,7 @@ impl Node {
     ///
     /// # Errors
     /// When the client for AWS cannot be made.
-    pub fn of(root: Root) -> Result<Self, reqwest::Error> {
+    pub fn of(root: Root) -> io::Result<Self> {
         let boot = clock::boot_id(&root).unwrap_or_else(|error| {
             tracing::warn!(error = %contract::ErrorChain(&error), "the boot has no id");
             String::new()
@@ -49,14 +46,13 @@ impl Node {
         let way = WayToAws::from_env();
         let learnt = way.clone();
         let proxy = reqwest::Proxy::custom(move |url| learnt.to(url.as_str()));
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).proxy(proxy);
         Ok(Self {
             boot,
             credentials: RoleCredentials::new(Arc::clone(&imds)),
             imds,
             endpoints: Endpoints::from_env(),
             systemd: Systemd::new(root.clone()),
-            http: http.build()?,
+            http: AwsClient::begin(proxy)?,
             way,
             root,
         })
@@ -78,6 +74,6 @@ impl Node {
     #[must_use]
     pub fn service(&self, id: &str, name: &'static str, region: &str) -> Service {
         let url = self.endpoints.url(id, name, region);
-        Service::new(name, url, region, self.credentials.clone(), self.http.clone())
+        Service::new(name, url, region, self.credentials.clone(), self.http.get())
     }
 }

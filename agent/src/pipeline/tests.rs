@@ -12,7 +12,7 @@ use contract::join_report::{JoinOutcome, PhaseState};
 use contract::names::{ADMITTED_PATH, REPORT_PATH};
 
 use super::*;
-use crate::aws::{Endpoints, Imds, RoleCredentials};
+use crate::aws::{AwsClient, Endpoints, Imds, RoleCredentials};
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, files};
 use crate::testing::http::{Answer, Server};
@@ -106,7 +106,7 @@ impl World {
             imds,
             endpoints: Endpoints::all_at(self.aws.url()),
             systemd: Systemd::new(self.root()),
-            http: reqwest::Client::builder().tls_certs_only([]).build().unwrap(),
+            http: AwsClient::plain(),
             way: crate::phases::configure::proxy::WayToAws::default(),
         }
     }

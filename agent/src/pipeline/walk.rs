@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use contract::agent_config::{CniKind, Deadlines, GpuOffer};
 use contract::join_report::Repair;
-use contract::names::{UNIT_NODEADM_CONFIG, evidence_key};
+use contract::names::{UNIT_KUBELET, UNIT_NODEADM_CONFIG, evidence_key};
 use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use super::budget::Budget;
 use super::enforce::Gate;
@@ -27,6 +25,7 @@ use super::recorder::Recorder;
 use crate::aws::ec2::Ec2;
 use crate::aws::s3::S3;
 use crate::aws::ssm::ParameterStore;
+use crate::host::systemd::UnitState;
 use crate::host::{Deadline, clock};
 use crate::kube::{self, Cluster};
 use crate::phases::configure::{self, NodeConfig};
@@ -46,8 +45,8 @@ const UPLOAD: Duration = Duration::from_secs(10);
 /// How long one round of questions to the metadata service may take.
 const IMDS_ROUND: Duration = Duration::from_secs(5);
 
-/// How much longer than the phases before it the soft questions of phase 6 may take.
-const OUTLOOK: Duration = Duration::from_millis(200);
+/// Who says what is soft about the pods' network.
+const OUTLOOK: &str = "outlook";
 
 /// A gate is closed; the recorder knows which, and why.
 #[derive(Debug)]
@@ -89,6 +88,24 @@ struct Known {
     kube: kube::Client,
     budget: Budget,
     kubelet_runs: bool,
+    units: Units,
+}
+
+/// What the metadata service has said.
+struct Identified {
+    document: Document,
+    hostname: Option<String>,
+    user_data: Option<Vec<u8>>,
+}
+
+/// How PID 1's units stood when a proving began.
+#[derive(Debug)]
+struct Units {
+    kubelet_runs: bool,
+    /// The image's own config phase.
+    stock: UnitState,
+    /// cloud-init's last stage.
+    scripts: UnitState,
 }
 
 impl Known {
@@ -138,24 +155,46 @@ impl<'a> Walk<'a> {
             self.changes.set(0);
         }
         let started = (attempt == 1 || goes_on).then_some(started);
-        let (document, hostname, user_data) = self.identify().await?;
-        let known = self.configure(document, hostname, user_data, started).await?;
-        let outlook = self.outlook(&known);
-        let (reachable, drivers, written) =
-            tokio::join!(self.preflight(&known), self.drivers(&known), self.bootstrap(&known));
+        let (identified, units) = tokio::join!(Box::pin(self.identify()), self.first_look());
+        let known = Box::pin(self.configure(identified?, units, started)).await?;
+        let mut walking = Box::pin(self.prove(&known, attempt));
+        tokio::select! {
+            biased;
+            walked = &mut walking => return walked,
+            () = Box::pin(self.outlook(&known)) => {}
+        }
+        walking.await
+    }
+
+    /// How the units stand that the way ahead depends on; asked beside everything else.
+    async fn first_look(&self) -> Units {
+        let names = [UNIT_KUBELET, bootstrap::STOCK_UNIT, cloud_init::LAST_STAGE];
+        let [kubelet, stock, scripts] = self.node.systemd.show_all(names).await.unwrap_or_default();
+        Units { kubelet_runs: kubelet.is_active(), stock, scripts }
+    }
+
+    /// What follows once the configuration is known.
+    async fn prove(&self, known: &Known, attempt: u32) -> Result<(), Closed> {
+        // nodeadm first: the others look while it works.
+        let (written, reachable, drivers) = tokio::join!(
+            // On the heap: together they would fill a thread's stack in an unoptimised build.
+            Box::pin(self.bootstrap(known)),
+            Box::pin(self.preflight(known)),
+            Box::pin(self.drivers(known)),
+        );
         let (reachable, username) = reachable?;
         let (drivers, gpus) = drivers?;
         let written = written?;
-        let cni = self.cni(&known, outlook).await?;
+        let cni = Box::pin(self.cni(known)).await?;
         let proofs = Proofs { drivers, reachable, written, cni };
-        let name = self.register(&known, &proofs, &username, attempt).await?;
-        self.ready(&known, &name, gpus).await?;
+        let name = Box::pin(self.register(known, &proofs, &username, attempt)).await?;
+        Box::pin(self.ready(known, &name, gpus)).await?;
         repair::forget(&self.node.root);
         self.recorder.refute_the_rest();
         Ok(())
     }
 
-    async fn identify(&self) -> Result<(Document, Option<String>, Option<Vec<u8>>), Closed> {
+    async fn identify(&self) -> Result<Identified, Closed> {
         let phase = Phase::Identify;
         let deadline = Deadline::within(phase.cap());
         self.recorder.begin(phase);
@@ -174,7 +213,7 @@ impl<'a> Walk<'a> {
             instance.zone.clone_from(&document.availability_zone);
         });
         if proof.verdict.is_open() {
-            Ok((document, facts.hostname, user_data))
+            Ok(Identified { document, hostname: facts.hostname, user_data })
         } else {
             Err(Closed)
         }
@@ -182,11 +221,11 @@ impl<'a> Walk<'a> {
 
     async fn configure(
         &mut self,
-        document: Document,
-        hostname: Option<String>,
-        user_data: Option<Vec<u8>>,
+        identified: Identified,
+        units: Units,
         started: Option<Timestamp>,
     ) -> Result<Known, Closed> {
+        let Identified { document, hostname, user_data } = identified;
         let phase = Phase::Configure;
         self.recorder.begin(phase);
         let mut facts = configure::gather(&self.node.root, user_data.as_deref());
@@ -200,9 +239,7 @@ impl<'a> Walk<'a> {
         let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
         self.recorder.standing("configuration", ends.into_iter().collect());
 
-        let kubelet = self.node.systemd.show(contract::names::UNIT_KUBELET).await;
-        let kubelet_runs = kubelet.is_ok_and(|unit| unit.is_active());
-        if !kubelet_runs {
+        if !units.kubelet_runs {
             facts = configure::with_additions(&self.node.root, facts, user_data.as_deref());
         }
         self.node.way.learn(&facts.merged);
@@ -237,7 +274,8 @@ impl<'a> Walk<'a> {
             merged: facts.merged,
             kube,
             budget,
-            kubelet_runs,
+            kubelet_runs: units.kubelet_runs,
+            units,
         })
     }
 
@@ -402,8 +440,10 @@ impl<'a> Walk<'a> {
             true => std::future::pending().await,
             false => nodeadm::ec2_refuses(&ec2, &known.document.instance_id).await,
         };
-        let gather =
-            async || bootstrap::gather(root, systemd, run, hopeless(), wants_gpus, deadline).await;
+        let stock = run.then_some(&known.units.stock);
+        let gather = async || {
+            bootstrap::gather(root, systemd, stock, hopeless(), wants_gpus, deadline).await
+        };
         let judge = |facts: &bootstrap::Facts| {
             let verdict = bootstrap::verdict(facts, &known.node_config);
             if verdict.is_open() {
@@ -429,32 +469,27 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Asks what is soft about the pods' network, beside the phases before: nobody waits for it.
-    fn outlook(&self, known: &Known) -> JoinHandle<cni::Outlook> {
-        let (node, region) = (self.node, &known.document.region);
-        let (imds, eks, ec2) = (Arc::clone(&node.imds), node.eks(region), node.ec2(region));
-        let cluster = known.node_config.cluster.clone();
-        let is_pod = known.gate.config.cni == CniKind::VpcCni;
-        tokio::spawn(async move {
-            if is_pod { cni::ask(&imds, &eks, &ec2, &cluster).await } else { Default::default() }
-        })
+    /// Asks what is soft about the pods' network, beside everything else: nobody waits for it.
+    async fn outlook(&self, known: &Known) {
+        let region = &known.document.region;
+        if known.gate.config.cni == CniKind::VpcCni {
+            let (eks, ec2) = (self.node.eks(region), self.node.ec2(region));
+            let cluster = &known.node_config.cluster;
+            let outlook = cni::ask(&self.node.imds, &eks, &ec2, cluster).await;
+            self.recorder.standing(OUTLOOK, outlook.findings());
+        }
     }
 
-    async fn cni(
-        &self,
-        known: &Known,
-        outlook: JoinHandle<cni::Outlook>,
-    ) -> Result<CniProven, Closed> {
+    async fn cni(&self, known: &Known) -> Result<CniProven, Closed> {
         let phase = Phase::Cni;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase);
         let leftover = self.move_leftover_aside(known);
-        let outlook = timeout(OUTLOOK, outlook).await.ok().and_then(Result::ok).unwrap_or_default();
         let eks = self.node.eks(&known.document.region);
         let root = &self.node.root;
         let gather = async || {
             let facts = cni::gather(root, known.gate.config.cni, &known.kube, &eks, deadline).await;
-            cni::Facts { outlook: outlook.clone(), leftover: leftover.clone(), ..facts }
+            cni::Facts { leftover: leftover.clone(), ..facts }
         };
         let proof = prove(self.recorder, &known.gate, phase, deadline, gather, cni::verdict).await;
         CniProven::of(&proof.verdict).ok_or(Closed)

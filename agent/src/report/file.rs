@@ -10,7 +10,7 @@ use crate::host::files::{self, FileError};
 pub fn write(root: &Root, report: &JoinReport) {
     let bytes = serde_json::to_vec_pretty(report).unwrap_or_default();
     let written = files::make_dir(&root.path(JOIN_RUN_DIR), 0o755)
-        .and_then(|()| files::write_atomic(&root.path(REPORT_PATH), &bytes, 0o644));
+        .and_then(|()| files::write_for_this_boot(&root.path(REPORT_PATH), &bytes, 0o644));
     if let Err(error) = written {
         tracing::warn!(error = %ErrorChain(&error), "the report was not written");
     }

@@ -160,8 +160,9 @@ impl Walk<'_> {
         // A later proving has no whole time: one that waits for its turn has as long as one that runs.
         let whole = known.budget.registration().unwrap_or_else(|| Deadline::within(limit));
         let mut poll = FIRST_LOOK;
+        // What was done when the proving began is done.
+        let mut facts = cloud_init::Facts::of(known.units.scripts.clone(), None);
         loop {
-            let facts = cloud_init::gather(&self.node.root, &self.node.systemd).await;
             match cloud_init::verdict(&facts, limit, whole.has_passed()) {
                 Verdict::Wait(finding) => {
                     self.recorder.held_up(Phase::Register, &finding.summary);
@@ -170,6 +171,7 @@ impl Walk<'_> {
             }
             sleep(poll).await;
             poll = (poll * 2).min(LAST_LOOK);
+            facts = cloud_init::gather(&self.node.root, &self.node.systemd).await;
         }
     }
 }

@@ -3,17 +3,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use contract::join_report::{JoinOutcome, JoinReport};
 use contract::names::{
-    ADMITTED_PATH, REPORT_PATH, UNIT_JOIN, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
+    ADMITTED_PATH, REPORT_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
 };
 use contract::{ConsoleLine, Phase};
 use nix::sys::signal::Signal;
-use tokio::time::sleep;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
 
 use crate::corpus::Case;
 use crate::corpus::stage::Stage;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(4);
 
 /// One join with the agent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// From its start until the Node is Ready, in ms.
     pub ms: f64,
@@ -38,6 +39,8 @@ pub struct Sample {
     /// From its start until it lets kubelet start, without nodeadm's config phase, in ms: what the
     /// gates cost, by the agent's own report.
     pub gates: f64,
+    /// What each phase took, in ms, by the agent's own report.
+    pub phases: Vec<(Phase, u64)>,
 }
 
 /// How soon a fault is named, in ms from the agent's start.
@@ -89,9 +92,11 @@ impl<'a> Node<'a> {
         Ok(Self { stage, case, root, name, agent: agent.to_owned(), rounds: 0 })
     }
 
-    /// As after a boot: nothing configured, nothing admitted, kubelet down.
-    fn reset(&mut self) -> anyhow::Result<String> {
-        self.systemctl(&["stop", "kubelet.service"])?;
+    /// As after a boot: nothing configured, nothing admitted, kubelet and nodeadm down.
+    async fn reset(&mut self) -> anyhow::Result<String> {
+        for unit in [UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN, UNIT_KUBELET] {
+            self.systemctl(&["stop", unit]).await?;
+        }
         for path in [
             "run/rollcall-gate",
             "run/rollcall-nodeadm",
@@ -115,16 +120,20 @@ impl<'a> Node<'a> {
         Ok(boot)
     }
 
-    fn systemctl(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let status = Command::new(self.root.join("usr/bin/systemctl"))
+    async fn systemctl(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let words = arguments.join(" ");
+        let ended = Command::new(self.root.join("usr/bin/systemctl"))
             .args(arguments)
             .env_clear()
             .envs(Store::of(&self.root).environment())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .status()?;
+            .kill_on_drop(true)
+            .status();
+        let status = timeout(PATIENCE, ended).await;
+        let status = status.with_context(|| format!("systemctl {words} does not end"))??;
         if !status.success() {
-            bail!("systemctl {} ended with {status}", arguments.join(" "));
+            bail!("systemctl {words} ended with {status}");
         }
         Ok(())
     }
@@ -134,13 +143,13 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When it does not become Ready.
     pub async fn without_agent(&mut self) -> anyhow::Result<f64> {
-        let boot = self.reset()?;
+        let boot = self.reset().await?;
         let began = Instant::now();
-        self.systemctl(&["start", UNIT_NODEADM_CONFIG])?;
+        self.systemctl(&["start", UNIT_NODEADM_CONFIG]).await?;
         let admitted = self.root.join(ADMITTED_PATH.trim_start_matches('/'));
         fs::create_dir_all(admitted.parent().unwrap_or(&self.root))?;
         fs::write(admitted, "")?;
-        self.systemctl(&["start", UNIT_NODEADM_RUN])?;
+        self.systemctl(&["start", UNIT_NODEADM_RUN]).await?;
         self.until_ready(&boot).await?;
         Ok(milliseconds(began))
     }
@@ -150,7 +159,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When it does not become Ready.
     pub async fn with_agent(&mut self) -> anyhow::Result<Sample> {
-        let boot = self.reset()?;
+        let boot = self.reset().await?;
         let began = Instant::now();
         let mut agent = self.start()?;
         let ready = self.until_ready(&boot).await;
@@ -160,9 +169,9 @@ impl<'a> Node<'a> {
         while ready.is_ok() && !said(JoinOutcome::Ready) && Instant::now() < deadline {
             sleep(LOOK).await;
         }
-        let (rss, cpu) = (peak(agent.id()), processor_time(agent.id()));
-        agent.kill()?;
-        agent.wait()?;
+        let pid = agent.id().context("the agent has ended by itself")?;
+        let (rss, cpu) = (peak(pid), processor_time(pid));
+        end(&mut agent).await?;
         ready?;
         let report = report(&self.root).context("the agent has left no report")?;
         Ok(Sample {
@@ -170,6 +179,7 @@ impl<'a> Node<'a> {
             rss: rss.context("the agent's memory cannot be read")?,
             cpu: cpu.context("the agent's processor time cannot be read")?,
             gates: gates(&report).context("the report lacks a phase")?,
+            phases: report.phases.iter().map(|entry| (entry.phase, entry.ms)).collect(),
         })
     }
 
@@ -178,7 +188,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// When it does not name it.
     pub async fn with_fault(&mut self, fault: &str, reason: &str) -> anyhow::Result<Named> {
-        self.reset()?;
+        self.reset().await?;
         self.stage.fault(&self.case, fault).await?;
         let began = Instant::now();
         let mut agent = self.start()?;
@@ -201,8 +211,7 @@ impl<'a> Node<'a> {
             first(&mut journal, in_journal);
             sleep(LOOK).await;
         }
-        agent.kill()?;
-        agent.wait()?;
+        end(&mut agent).await?;
         self.stage.fault(&self.case, "clear").await?;
         let missing = || format!("{fault} is not named {reason} on every channel");
         Ok(Named {
@@ -216,7 +225,7 @@ impl<'a> Node<'a> {
         self.stage.directory.path().join("bench.log")
     }
 
-    fn start(&self) -> anyhow::Result<std::process::Child> {
+    fn start(&self) -> anyhow::Result<Child> {
         let log = fs::File::create(self.log())?;
         let environment = Store::of(&self.root).environment();
         let ours = environment.into_iter().filter(|(key, _)| key.starts_with("AWS_"));
@@ -230,6 +239,7 @@ impl<'a> Node<'a> {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            .kill_on_drop(true)
             .spawn();
         child.context("could not start the agent")
     }
@@ -249,6 +259,12 @@ impl<'a> Node<'a> {
         }
         bail!("the Node `{}` does not become Ready", self.name)
     }
+}
+
+/// Ends the agent at once.
+async fn end(agent: &mut Child) -> anyhow::Result<()> {
+    timeout(PATIENCE, agent.kill()).await.context("the agent does not die")??;
+    Ok(())
 }
 
 fn report(root: &Path) -> Option<JoinReport> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use contract::ExitCode;
+use tokio::time::timeout;
 
 use crate::bench::join::{Named, Node, Sample};
 use crate::bench::summary::{Machine, Peer};
@@ -20,6 +22,9 @@ const FAULTS: [(&str, &str); 3] = [
     ("driver-library-mismatch", "DriverLibraryMismatch"),
     ("missing=/usr/bin/nodeadm", "NodeadmMissing"),
 ];
+
+/// How long all joins together may take.
+const WHOLE: Duration = Duration::from_secs(900);
 
 /// Who stands beside us in a join.
 const PEER: &str = "nodeadm and kubelet alone (stand-ins)";
@@ -44,7 +49,8 @@ pub(super) async fn run(arguments: BenchArgs) -> anyhow::Result<ExitCode> {
     let (directory, record) = super::up::start(up).await?;
     let measured = async {
         let stage = Stage::set(directory, record, &fleet).await?;
-        measure(&stage, &arguments).await
+        let measured = timeout(WHOLE, measure(&stage, &arguments)).await;
+        measured.with_context(|| format!("the run has not ended in {} s", WHOLE.as_secs()))?
     }
     .await;
     super::down::end(&place).await?;
@@ -70,10 +76,21 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     let mut node = Node::launch(stage, &agent).await?;
     let (mut with, mut without): (Vec<Sample>, Vec<f64>) = (Vec::new(), Vec::new());
     for round in 0..=arguments.rounds {
-        let (peer, ours) = (node.without_agent().await?, node.with_agent().await?);
+        // In turns, so that what changes on the machine falls on both.
+        let (peer, ours) = if round % 2 == 0 {
+            let peer = node.without_agent().await?;
+            (peer, node.with_agent().await?)
+        } else {
+            let ours = node.with_agent().await?;
+            (node.without_agent().await?, ours)
+        };
+        let phases: Vec<String> =
+            ours.phases.iter().map(|(phase, ms)| format!("{phase} {ms}")).collect();
         output::progress(&format!(
-            "bench: join {round}: {peer:.0} ms alone, {:.0} ms with the agent, {:.1} MiB",
-            ours.ms, ours.rss
+            "bench: join {round}: {peer:.0} ms alone, {:.0} ms with the agent ({}), {:.1} MiB",
+            ours.ms,
+            phases.join(", "),
+            ours.rss
         ));
         // The first round warms the caches of both.
         if round > 0 {
@@ -83,7 +100,8 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     }
     let mut named: Vec<Named> = Vec::new();
     for (fault, reason) in FAULTS {
-        for _ in 0..arguments.rounds.div_ceil(3) {
+        for round in 0..arguments.rounds.div_ceil(3) {
+            output::progress(&format!("bench: {fault}, {round}"));
             named.push(node.with_fault(fault, reason).await?);
         }
     }

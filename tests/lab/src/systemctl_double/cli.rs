@@ -90,6 +90,9 @@ pub(super) async fn answer(root: &Path, arguments: &[String]) -> Answer {
     }
     let mut whole = Answer::default();
     for unit in &call.units {
+        if call.verb == "show" && !whole.stdout.is_empty() {
+            whole.stdout.push('\n');
+        }
         whole = whole.and(one(&store, &call, unit).await);
     }
     whole
