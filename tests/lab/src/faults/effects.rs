@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::ipamd::Ipamd;
 use super::{Fault, FaultError};
 use crate::aws::{Emulator, Instance, Rule};
 use crate::kubernetes::ControlPlane;
@@ -29,6 +30,8 @@ pub enum Undo {
         /// The rule.
         rule: String,
     },
+    /// Let nothing of the VPC CNI's daemon listen any more.
+    Ipamd(Ipamd),
     /// Call the add-on's pods available again.
     CniAddonWell,
     /// Put the add-on back.
@@ -86,6 +89,10 @@ impl World {
                 self.disagree(*seconds, instance).await.map(Some)
             }
             (Fault::CniAddonRemoved, Some(instance)) => self.remove_addon(instance).await.map(Some),
+            (Fault::IpamdIll, _) => {
+                let ipamd = Ipamd::ill().await.map_err(|e| failed("stand in for ipamd", &e))?;
+                Ok(Some(Undo::Ipamd(ipamd)))
+            }
             (Fault::CniAddonIll, _) => {
                 self.set_addon_pods(0).await.map(|()| Some(Undo::CniAddonWell))
             }
@@ -139,6 +146,8 @@ impl World {
                     .await
                     .map_err(|e| failed("remove the fault rule", &e))
             }
+            // With the last of it its port is closed.
+            Undo::Ipamd(_) => Ok(()),
             Undo::CniAddonWell => self.set_addon_pods(1).await,
             Undo::CniAddon { cluster } => {
                 let (path, body) = (addons(&cluster), json!({"addonName": VPC_CNI}));

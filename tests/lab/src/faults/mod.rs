@@ -8,6 +8,7 @@
 mod disk;
 pub mod effects;
 pub mod hardware;
+mod ipamd;
 pub mod local;
 pub mod network;
 mod slow;
@@ -57,6 +58,8 @@ pub enum Fault {
     ClockBehind(i64),
     /// The cluster has no CNI: the add-on and its DaemonSet are gone.
     CniAddonRemoved,
+    /// The VPC CNI's daemon is there and does not work.
+    IpamdIll,
     /// EKS calls the add-on of the cluster's CNI DEGRADED.
     CniAddonIll,
     /// AWS refuses the node one operation.
@@ -245,6 +248,10 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "the node's clock is S seconds behind everybody else's (negative: ahead): their dates and refusals say so",
     ),
     (
+        "ipamd-ill",
+        "the VPC CNI's daemon is there and answers 500 about itself, on every process node of this machine",
+    ),
+    (
         "cni-addon-ill",
         "EKS calls the cluster's vpc-cni add-on DEGRADED, as by another node's aws-node",
     ),
@@ -340,6 +347,7 @@ impl fmt::Display for Fault {
             Self::CredentialsDenied => f.write_str("credentials-denied"),
             Self::ClockBehind(seconds) => write!(f, "clock-behind={seconds}"),
             Self::CniAddonRemoved => f.write_str("cni-addon-removed"),
+            Self::IpamdIll => f.write_str("ipamd-ill"),
             Self::CniAddonIll => f.write_str("cni-addon-ill"),
             Self::AwsDenied { service, operation } => write!(f, "aws-denied={service}:{operation}"),
             Self::Network(fault) => fault.fmt(f),
@@ -365,6 +373,7 @@ impl FromStr for Fault {
             ("credentials-denied", None) => Some(Self::CredentialsDenied),
             ("cni-addon-removed", None) => Some(Self::CniAddonRemoved),
             ("cni-addon-ill", None) => Some(Self::CniAddonIll),
+            ("ipamd-ill", None) => Some(Self::IpamdIll),
             ("clock-behind", Some(seconds)) => {
                 Some(Self::ClockBehind(seconds.parse().map_err(|_| unknown())?))
             }
