@@ -40,20 +40,26 @@ case "$1 $2" in
   echo run >>$R/starts
   touch $R/kubelet-runs ;;
 esac
-case "$*" in
-show*kubelet.service)
-  echo LoadState=loaded
-  [ -e $R/kubelet-runs ] && echo ActiveState=active || echo ActiveState=inactive ;;
-show*config.service)
-  echo LoadState=loaded
-  if [ -e $R/config-fails ]; then
-    echo ActiveState=failed; echo Result=exit-code; echo ExecMainStatus=1
-  else echo ActiveState=inactive; fi ;;
-show*cloud-final.service)
-  [ -e $R/scripts-run ] && { echo LoadState=loaded; echo ActiveState=activating; exit 0; }
-  echo LoadState=not-found; echo ActiveState=inactive ;;
-show*) echo LoadState=not-found; echo ActiveState=inactive ;;
-esac
+[ "$1" = show ] || exit 0
+shift 3
+between=
+for unit; do
+  printf "$between"; between='\n'
+  case "$unit" in
+  kubelet.service)
+    echo LoadState=loaded
+    [ -e $R/kubelet-runs ] && echo ActiveState=active || echo ActiveState=inactive ;;
+  *config.service)
+    echo LoadState=loaded
+    if [ -e $R/config-fails ]; then
+      echo ActiveState=failed; echo Result=exit-code; echo ExecMainStatus=1
+    else echo ActiveState=inactive; fi ;;
+  cloud-final.service)
+    [ -e $R/scripts-run ] && { echo LoadState=loaded; echo ActiveState=activating; } \
+      || { echo LoadState=not-found; echo ActiveState=inactive; } ;;
+  *) echo LoadState=not-found; echo ActiveState=inactive ;;
+  esac
+done
 exit 0
 "#;
 

@@ -178,7 +178,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "target/release/rollcall-agent")]
     pub agent: PathBuf,
     /// How many joins on each side
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 15)]
     pub rounds: u32,
     /// Where the figures go
     #[arg(long, default_value = "target/bench/summary.json")]

@@ -27,11 +27,20 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks: the error of a sample.
 const LOOK: Duration = Duration::from_millis(4);
 
+/// How long a node took from its start, in ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Until its Node was there.
+    pub registered: f64,
+    /// Until that was Ready: the network's pod and its delays, the same on both sides, come between.
+    pub ready: f64,
+}
+
 /// One join with the agent.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// From its start until the Node is Ready, in ms.
-    pub ms: f64,
+    /// How long it took.
+    pub way: Way,
     /// The agent's peak memory by then, in MiB.
     pub rss: f64,
     /// Processor time of the agent and of the helpers that have ended, in ms.
@@ -138,11 +147,11 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
-    /// What nodeadm and kubelet need by themselves until the Node is Ready, in ms.
+    /// What nodeadm and kubelet need by themselves.
     ///
     /// # Errors
     /// When it does not become Ready.
-    pub async fn without_agent(&mut self) -> anyhow::Result<f64> {
+    pub async fn without_agent(&mut self) -> anyhow::Result<Way> {
         let boot = self.reset().await?;
         let began = Instant::now();
         self.systemctl(&["start", UNIT_NODEADM_CONFIG]).await?;
@@ -150,8 +159,7 @@ impl<'a> Node<'a> {
         fs::create_dir_all(admitted.parent().unwrap_or(&self.root))?;
         fs::write(admitted, "")?;
         self.systemctl(&["start", UNIT_NODEADM_RUN]).await?;
-        self.until_ready(&boot).await?;
-        Ok(milliseconds(began))
+        self.until_ready(&boot, began).await
     }
 
     /// The same with the agent.
@@ -162,8 +170,7 @@ impl<'a> Node<'a> {
         let boot = self.reset().await?;
         let began = Instant::now();
         let mut agent = self.start()?;
-        let ready = self.until_ready(&boot).await;
-        let ms = milliseconds(began);
+        let ready = self.until_ready(&boot, began).await;
         let deadline = Instant::now() + PATIENCE;
         let said = |outcome| report(&self.root).is_some_and(|report| report.outcome == outcome);
         while ready.is_ok() && !said(JoinOutcome::Ready) && Instant::now() < deadline {
@@ -172,10 +179,10 @@ impl<'a> Node<'a> {
         let pid = agent.id().context("the agent has ended by itself")?;
         let (rss, cpu) = (peak(pid), processor_time(pid));
         end(&mut agent).await?;
-        ready?;
+        let way = ready?;
         let report = report(&self.root).context("the agent has left no report")?;
         Ok(Sample {
-            ms,
+            way,
             rss: rss.context("the agent's memory cannot be read")?,
             cpu: cpu.context("the agent's processor time cannot be read")?,
             gates: gates(&report).context("the report lacks a phase")?,
@@ -244,16 +251,19 @@ impl<'a> Node<'a> {
         child.context("could not start the agent")
     }
 
-    async fn until_ready(&self, boot: &str) -> anyhow::Result<()> {
+    /// Waits until the Node is Ready in this boot; tells when that was and when it was registered.
+    async fn until_ready(&self, boot: &str, began: Instant) -> anyhow::Result<Way> {
         let deadline = Instant::now() + PATIENCE;
+        let mut registered = None;
         while Instant::now() < deadline {
             if let Some(node) = self.stage.node(&self.name).await
                 && node["status"]["nodeInfo"]["bootID"] == boot
-                && node["status"]["conditions"].as_array().is_some_and(|all| {
-                    all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-                })
             {
-                return Ok(());
+                let registered = *registered.get_or_insert(milliseconds(began));
+                let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+                if conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True") {
+                    return Ok(Way { registered, ready: milliseconds(began) });
+                }
             }
             sleep(LOOK).await;
         }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use contract::ExitCode;
 use tokio::time::timeout;
 
-use crate::bench::join::{Named, Node, Sample};
+use crate::bench::join::{Named, Node, Sample, Way};
 use crate::bench::summary::{Machine, Peer};
 use crate::bench::{Figure, Summary, program};
 use crate::cli::{BenchArgs, Place, Up};
@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: BenchArgs) -> anyhow::Result<ExitCode> {
 async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
     let agent = arguments.agent.canonicalize().context("there is no agent to measure")?;
     let mut node = Node::launch(stage, &agent).await?;
-    let (mut with, mut without): (Vec<Sample>, Vec<f64>) = (Vec::new(), Vec::new());
+    let (mut with, mut without): (Vec<Sample>, Vec<Way>) = (Vec::new(), Vec::new());
     for round in 0..=arguments.rounds {
         // In turns, so that what changes on the machine falls on both.
         let (peer, ours) = if round % 2 == 0 {
@@ -87,8 +87,9 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
         let phases: Vec<String> =
             ours.phases.iter().map(|(phase, ms)| format!("{phase} {ms}")).collect();
         output::progress(&format!(
-            "bench: join {round}: {peer:.0} ms alone, {:.0} ms with the agent ({}), {:.1} MiB",
-            ours.ms,
+            "bench: join {round}: {:.0} ms alone, {:.0} ms with the agent ({}), {:.1} MiB",
+            peer.ready,
+            ours.way.ready,
             phases.join(", "),
             ours.rss
         ));
@@ -105,12 +106,16 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
             named.push(node.with_fault(fault, reason).await?);
         }
     }
-    let added = with.iter().zip(&without).map(|(ours, peer)| ours.ms - peer).collect();
-    let whole: Vec<f64> = with.iter().map(|sample| sample.ms).collect();
+    let added = |of: fn(&Way) -> f64| {
+        with.iter().zip(&without).map(|(ours, peer)| of(&ours.way) - of(peer)).collect()
+    };
+    let whole: Vec<f64> = with.iter().map(|sample| sample.way.ready).collect();
+    let peers: Vec<f64> = without.iter().map(|way| way.ready).collect();
     let seconds = |of: fn(&Named) -> f64| named.iter().map(|n| of(n) / 1000.0).collect();
     let mut figures = vec![
-        Figure::of("join: added by the agent", "ms", added).within(150.0),
-        Figure::of("join: start to Node Ready", "ms", whole).beside(Some(Peer::of(PEER, without))),
+        Figure::of("join: added by the agent", "ms", added(|way| way.ready)).within(150.0),
+        Figure::of("join: added until the Node is there", "ms", added(|way| way.registered)),
+        Figure::of("join: start to Node Ready", "ms", whole).beside(Some(Peer::of(PEER, peers))),
         Figure::of("join: peak memory", "MiB", with.iter().map(|sample| sample.rss).collect())
             .beside(nodeadm_memory(arguments.rounds)?)
             .within(16.0),

@@ -57,13 +57,12 @@ pub async fn play(stage: &Stage, case: &Case) -> Line {
 /// What the entry has happen before its verdict.
 async fn meanwhile(node: &Node<'_>) -> anyhow::Result<()> {
     let Node { stage, case, .. } = node;
-    if let Some(seconds) = case.heals_after {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        stage.fault(case, "clear").await?;
-    }
     for cue in &case.meanwhile {
         match cue {
-            Cue::Passed(phase) => passed(node, *phase).await?,
+            Cue::Passed(phase) => {
+                until_phase(node, *phase, &[PhaseState::Passed, PhaseState::Degraded]).await?;
+            }
+            Cue::Waits(phase) => until_phase(node, *phase, &[PhaseState::Waiting]).await?,
             Cue::Fault(fault) => stage.fault(case, fault).await?,
             Cue::Lift(fault) => stage.lift(case, fault).await?,
         }
@@ -71,18 +70,16 @@ async fn meanwhile(node: &Node<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the node's own report says that a phase is over.
-async fn passed(node: &Node<'_>, phase: Phase) -> anyhow::Result<()> {
+/// Waits until the node's own report has a phase in one of these states.
+async fn until_phase(node: &Node<'_>, phase: Phase, states: &[PhaseState]) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(node.case.within);
     loop {
         let phases = node.near().report.map(|report| report.phases).unwrap_or_default();
-        let is_over = |entry: &PhaseReport| {
-            entry.phase == phase && matches!(entry.state, PhaseState::Passed | PhaseState::Degraded)
-        };
-        if phases.iter().any(is_over) {
+        let is_there = |entry: &PhaseReport| entry.phase == phase && states.contains(&entry.state);
+        if phases.iter().any(is_there) {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "the phase {phase} was not passed in time");
+        anyhow::ensure!(Instant::now() < deadline, "the phase {phase} was never {states:?}");
         tokio::time::sleep(POLL).await;
     }
 }

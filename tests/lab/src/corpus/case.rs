@@ -79,9 +79,6 @@ pub struct Case {
     /// It is in CI's sample.
     #[serde(default)]
     pub sample: bool,
-    /// The faults are lifted so many seconds after the launch.
-    #[serde(default)]
-    pub heals_after: Option<u64>,
     /// What happens on the way to the verdict, one after the other.
     #[serde(default)]
     pub meanwhile: Vec<Cue>,
@@ -235,6 +232,8 @@ pub enum Subnet {
 pub enum Cue {
     /// `passed cni`: wait until the node's report says that the phase is over.
     Passed(Phase),
+    /// `waits drivers`: wait until the report says that the phase waits for something.
+    Waits(Phase),
     /// `fault access-entry-removed`: one more fault.
     Fault(String),
     /// `lift unit-hangs=cloud-final`: this fault goes, the others stay.
@@ -250,13 +249,16 @@ impl TryFrom<String> for Cue {
             Ok(fault.to_string())
         };
         match text.split_once(' ') {
-            Some(("passed", label)) => {
+            Some((word @ ("passed" | "waits"), label)) => {
                 let phase = Phase::ALL.into_iter().find(|phase| phase.label() == label);
-                phase.map(Self::Passed).ok_or_else(|| format!("there is no phase `{label}`"))
+                let phase = phase.ok_or_else(|| format!("there is no phase `{label}`"))?;
+                Ok(if word == "passed" { Self::Passed(phase) } else { Self::Waits(phase) })
             }
             Some(("fault", word)) => fault(word).map(Self::Fault),
             Some(("lift", word)) => fault(word).map(Self::Lift),
-            _ => Err(format!("`{text}` is no cue: passed PHASE, fault FAULT or lift FAULT")),
+            _ => Err(format!(
+                "`{text}` is no cue: passed PHASE, waits PHASE, fault FAULT or lift FAULT"
+            )),
         }
     }
 }
@@ -471,6 +473,17 @@ mod tests {
             let entry = corpus.cases.iter().find(|case| case.reason == Some(Named(reason)));
             assert!(entry.is_none(), "{name} has an entry: take it out of {MISSING}");
             assert!(why.len() > 20, "{name}: say why");
+        }
+    }
+
+    #[test]
+    fn cues_are_read() {
+        let read = |text: &str| Cue::try_from(text.to_owned());
+        assert_eq!(read("passed cni"), Ok(Cue::Passed(Phase::Cni)));
+        assert_eq!(read("waits drivers"), Ok(Cue::Waits(Phase::Drivers)));
+        assert_eq!(read("lift cni-held"), Ok(Cue::Lift("cni-held".into())));
+        for bad in ["passed dinner", "fault nothing", "cni", "sleep 4"] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 
