@@ -89,10 +89,7 @@ impl World {
                 self.disagree(*seconds, instance).await.map(Some)
             }
             (Fault::CniAddonRemoved, Some(instance)) => self.remove_addon(instance).await.map(Some),
-            (Fault::IpamdIll, _) => {
-                let ipamd = Ipamd::ill().await.map_err(|e| failed("stand in for ipamd", &e))?;
-                Ok(Some(Undo::Ipamd(ipamd)))
-            }
+            (Fault::IpamdIll, _) => ipamd().await.map(Some),
             (Fault::CniAddonIll, _) => {
                 self.set_addon_pods(0).await.map(|()| Some(Undo::CniAddonWell))
             }
@@ -228,6 +225,11 @@ impl World {
         self.emulator.eks("DELETE", &path, None).await.map_err(|e| failed(what, &e))?;
         Ok(Undo::AccessEntry { cluster: cluster.clone(), entry: described["accessEntry"].clone() })
     }
+}
+
+async fn ipamd() -> Result<Undo, FaultError> {
+    let ipamd = Ipamd::ill().await;
+    ipamd.map(Undo::Ipamd).map_err(|e| failed("stand in for ipamd", &e))
 }
 
 const VPC_CNI: &str = "vpc-cni";

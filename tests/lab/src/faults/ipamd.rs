@@ -65,6 +65,7 @@ impl Ipamd {
 
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     let mut head = [0; 1024];
-    stream.read(&mut head).await?;
+    // Whatever of the question has come: the answer is the same to all.
+    let _some = stream.read(&mut head).await?;
     stream.write_all(ANSWER).await
 }
