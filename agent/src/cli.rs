@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// List the points at which `join --die-at` can be made to die, one a line.
     #[command(hide = true)]
     CrashPoints,
+    /// Reset the GPU that the watch asks for, if its unit may and nothing uses it.
+    #[command(hide = true)]
+    ResetGpu,
     /// Ask the driver's library, for a parent that can abandon us.
     #[command(hide = true)]
     ProbeGpus(ProbeGpus),

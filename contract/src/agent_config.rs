@@ -63,6 +63,117 @@ pub struct AgentConfig {
     /// What the node gets beside what its NodeConfig says.
     #[serde(default, skip_serializing_if = "is_default")]
     pub node: NodeAdditions,
+    /// What single XIDs mean on this pool's nodes, where the agent's own table is not followed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xids: BTreeMap<u32, XidRule>,
+    /// Whether a GPU that asks for a reset gets one while the node is in use, once nothing runs on it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gpu_reset: GpuReset,
+    /// Where the watch shows single reasons, when not where the agent's own table says: a new check
+    /// can be watched as an event for a while, a soft one made to count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub show_reasons: BTreeMap<ReasonName, Show>,
+}
+
+/// What the watch needs of the configuration. The join hands it over in [`WATCH_SETTINGS_PATH`]: the
+/// file itself is root's alone.
+///
+/// [`WATCH_SETTINGS_PATH`]: crate::names::WATCH_SETTINGS_PATH
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WatchSettings {
+    /// See [`AgentConfig::gpus`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<ExpectedGpus>,
+    /// See [`AgentConfig::mig_devices`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mig_devices: Option<u32>,
+    /// See [`AgentConfig::efa_devices`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub efa_devices: Option<u32>,
+    /// See [`AgentConfig::xids`].
+    pub xids: BTreeMap<u32, XidRule>,
+    /// See [`AgentConfig::gpu_reset`].
+    pub gpu_reset: GpuReset,
+    /// See [`AgentConfig::show_reasons`].
+    pub show_reasons: BTreeMap<ReasonName, Show>,
+}
+
+/// Where the watch shows a reason after the join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Show {
+    /// In the Node condition, which repairers act on.
+    Condition,
+    /// As an event on the Node, and no more.
+    Event,
+}
+
+/// What an XID means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct XidRule {
+    /// What follows from it.
+    pub class: XidClass,
+    /// How often it must come on one GPU for that; before, it is an event.
+    #[serde(default = "one")]
+    pub threshold: u32,
+    /// Within how many seconds; within the boot when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_seconds: Option<u64>,
+}
+
+/// What follows from an XID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XidClass {
+    /// Nothing: it is counted.
+    Info,
+    /// An event on the Node.
+    Event,
+    /// An event with the process and its pod: the application's fault until it repeats.
+    App,
+    /// A link of the GPU needs a reset.
+    Link,
+    /// The GPU needs a reset.
+    Reset,
+    /// The node needs a reboot.
+    Reboot,
+    /// The instance needs to be replaced.
+    Replace,
+}
+
+impl XidClass {
+    /// The class's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Event => "event",
+            Self::App => "app",
+            Self::Link => "link",
+            Self::Reset => "reset",
+            Self::Reboot => "reboot",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// Whether the node's condition shows it.
+    #[must_use]
+    pub const fn is_fatal(self) -> bool {
+        matches!(self, Self::Link | Self::Reset | Self::Reboot | Self::Replace)
+    }
+}
+
+/// Whether the agent resets GPUs after the join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuReset {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does, where the driver asks for it and nothing runs there.
+    On,
 }
 
 /// What the agent adds to the NodeConfig, through `/etc/eks/nodeadm.d`.
@@ -286,6 +397,22 @@ impl AgentConfig {
             on_agent_fault: OnAgentFault::default(),
             capacity_ends: None,
             node: NodeAdditions::default(),
+            xids: BTreeMap::new(),
+            gpu_reset: GpuReset::default(),
+            show_reasons: BTreeMap::new(),
+        }
+    }
+
+    /// What the watch needs of it.
+    #[must_use]
+    pub fn watch_settings(&self) -> WatchSettings {
+        WatchSettings {
+            gpus: self.gpus.clone(),
+            mig_devices: self.mig_devices,
+            efa_devices: self.efa_devices,
+            xids: self.xids.clone(),
+            gpu_reset: self.gpu_reset,
+            show_reasons: self.show_reasons.clone(),
         }
     }
 
@@ -317,6 +444,11 @@ impl AgentConfig {
         }
         let cloud_init = self.deadlines.cloud_init_seconds;
         demand(cloud_init != Some(0), "`deadlines.cloudInitSeconds` is 0".into());
+        for (code, rule) in &self.xids {
+            demand(rule.threshold > 0, format!("`xids.{code}.threshold` is 0"));
+            let has_window = rule.window_seconds != Some(0);
+            demand(has_window, format!("`xids.{code}.windowSeconds` is 0"));
+        }
         for (number, taint) in self.node.startup_taints.iter().enumerate() {
             let is_key = !taint.key.is_empty() && !taint.key.contains([',', ':', '=', ' ']);
             demand(is_key, format!("`node.startupTaints[{number}].key` is no key"));
@@ -340,6 +472,9 @@ mod tests {
             Some(Install { url: "s3://bucket/agent.tar.gz".into(), sha256: "ab".repeat(32) });
         config.deadlines.cloud_init_seconds = Some(900);
         config.deadlines.phase_seconds.insert(Phase::Drivers, 120);
+        config.gpu_reset = GpuReset::On;
+        let rule = XidRule { class: XidClass::Replace, threshold: 2, window_seconds: Some(86_400) };
+        config.xids.insert(63, rule);
         assert_eq!(serde_yaml::from_str::<AgentConfig>(golden).unwrap(), config);
         assert_eq!(serde_yaml::to_string(&config).unwrap(), golden);
     }
@@ -349,7 +484,8 @@ mod tests {
         assert_eq!(AgentConfig::new("prod", "h100").problems(), [""; 0]);
         let text = "version: 2\ncluster: ' '\npool: lease\ninstall: {url: 'http://x', sha256: AB}\n\
             deadlines: {registrationSeconds: 0, phaseSeconds: {drivers: 0}}\n\
-            node: {startupTaints: [{key: 'a=b', effect: NoSchedule}]}\n";
+            node: {startupTaints: [{key: 'a=b', effect: NoSchedule}]}\n\
+            xids: {63: {class: replace, threshold: 0}}\n";
         let problems = serde_yaml::from_str::<AgentConfig>(text).unwrap().problems();
         for (problem, says) in problems.iter().zip([
             "`version` is 2",
@@ -359,11 +495,12 @@ mod tests {
             "`deadlines.phaseSeconds.drivers`",
             "`install.url`",
             "`install.sha256`",
+            "`xids.63.threshold`",
             "`node.startupTaints[0].key`",
         ]) {
             assert!(problem.contains(says), "{problem}");
         }
-        assert_eq!(problems.len(), 8);
+        assert_eq!(problems.len(), 9);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub const AGENT_CONFIG_PATH: &str = "/etc/rollcall/agent.yaml";
 pub const JOIN_RUN_DIR: &str = "/run/rollcall";
 /// The join report on the node.
 pub const REPORT_PATH: &str = "/run/rollcall/report.json";
+/// What the join hands over of the configuration, for the watch.
+pub const WATCH_SETTINGS_PATH: &str = "/run/rollcall/watch.json";
 /// What kubelet's drop-in asserts: it exists once the gates before registration have passed.
 pub const ADMITTED_PATH: &str = "/run/rollcall-gate/admitted";
 /// The join's journal and spool.
@@ -68,6 +70,10 @@ pub const JOIN_STATE_DIR: &str = "/var/lib/rollcall";
 pub const WATCH_RUN_DIR: &str = "/run/rollcall-watch";
 /// The watch's own state.
 pub const WATCH_STATE_DIR: &str = "/var/lib/rollcall-watch";
+/// The watch asks here for a reset of a GPU; a path unit starts [`UNIT_GPU_RESET`] then.
+pub const GPU_RESET_REQUEST: &str = "/run/rollcall-watch/gpu-reset";
+/// How the last reset ended.
+pub const GPU_RESET_RESULT: &str = "/run/rollcall-gpu-reset/result.json";
 /// Drop-in NodeConfigs that nodeadm merges after the user data.
 pub const NODEADM_DROPIN_DIR: &str = "/etc/eks/nodeadm.d";
 
@@ -82,6 +88,8 @@ pub const MIME_SHELL_SCRIPT: &str = "text/x-shellscript";
 pub const UNIT_JOIN: &str = "rollcall-join.service";
 /// The unit that watches the node after its join.
 pub const UNIT_WATCH: &str = "rollcall-agent.service";
+/// Resets a GPU for the watch, outside its sandbox.
+pub const UNIT_GPU_RESET: &str = "rollcall-gpu-reset.service";
 /// Runs nodeadm's config phase for the join, outside its sandbox.
 pub const UNIT_NODEADM_CONFIG: &str = "rollcall-nodeadm@config.service";
 /// Runs nodeadm's run phase for the join, outside its sandbox.

@@ -38,6 +38,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             memory::keep_private(&root);
             serve(pipeline::run(root, args.die_at))
         }
+        Command::ResetGpu => {
+            logging::start(&root);
+            serve(async move { gpu::reset::serve(&root).await })
+        }
         Command::Watch(args) => {
             logging::start(&root);
             memory::keep_private(&root);

@@ -18,4 +18,6 @@ pub mod module;
 pub mod nvml;
 pub mod pci;
 pub mod probe;
+pub mod reset;
 pub mod sample;
+pub mod xid;

@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::Duration;
 
 use nvml_wrapper::bitmasks::InitFlags;
+use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::enums::gpm::GpmMetricId;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::event::EventSet;
 use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
+use nvml_wrapper::struct_wrappers::event::EventData;
 use nvml_wrapper::{Device, Nvml};
 
 use super::sample::{
@@ -119,6 +124,69 @@ impl<'nvml> Sampler<'nvml> {
         self.previous.insert(uuid.to_owned(), now);
         activity
     }
+}
+
+/// Hears of the XIDs that NVML tells of.
+#[derive(Debug)]
+pub struct Listener<'nvml> {
+    nvml: &'nvml Nvml,
+    set: Option<EventSet<'nvml>>,
+    gpus: Vec<(u32, String)>,
+}
+
+impl<'nvml> Listener<'nvml> {
+    /// A listener that does not listen yet.
+    #[must_use]
+    pub const fn new(nvml: &'nvml Nvml) -> Self {
+        Self { nvml, set: None, gpus: Vec::new() }
+    }
+
+    /// Listens to these GPUs, by index and address, and no others. One that was away has to be listened
+    /// to anew. Whether NVML tells of XIDs.
+    pub fn listen_to(&mut self, gpus: Vec<(u32, String)>) -> bool {
+        if gpus != self.gpus || self.set.is_none() {
+            // The old set first: a GPU is in one set at a time.
+            self.set = None;
+            self.set = self.register(&gpus);
+            self.gpus = gpus;
+        }
+        self.is_listening()
+    }
+
+    fn register(&self, gpus: &[(u32, String)]) -> Option<EventSet<'nvml>> {
+        let mut set = self.nvml.create_event_set().ok()?;
+        for (index, _) in gpus {
+            let device = self.nvml.device_by_index(*index).ok()?;
+            set = device.register_events(EventTypes::CRITICAL_XID_ERROR, set).ok()?;
+        }
+        (!gpus.is_empty()).then_some(set)
+    }
+
+    /// Whether there is something to wait for.
+    #[must_use]
+    pub const fn is_listening(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// Waits for an XID: the GPU's address, and the code.
+    pub fn wait(&mut self, limit: Duration) -> Option<(String, u32)> {
+        let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        match self.set.as_ref()?.wait(milliseconds) {
+            Ok(event) => told(&event),
+            Err(NvmlError::Timeout) => None,
+            Err(_) => {
+                // A set that fails, as with a lost GPU, fails at once and for ever.
+                self.set = None;
+                None
+            }
+        }
+    }
+}
+
+fn told(event: &EventData<'_>) -> Option<(String, u32)> {
+    let Some(XidError::Value(code)) = event.event_data else { return None };
+    let pci = event.device.pci_info().ok()?;
+    Some((pci::normalize(&pci.bus_id), u32::try_from(code).ok()?))
 }
 
 /// Collects the first real error of a GPU's calls.

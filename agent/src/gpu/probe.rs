@@ -5,15 +5,16 @@
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout_at;
 
-use super::nvml::{self, Sampler};
+use super::nvml::{self, Listener, Sampler};
 use super::sample::{Driver, Failure, GpuSample, Line};
 use crate::host::{Deadline, Root};
 
@@ -25,50 +26,92 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The child's end: one round, or one every `follow` until the parent is gone.
 #[must_use]
 pub fn helper_main(root: &Root, follow: Option<Duration>) -> ExitCode {
-    end_with_parent();
-    match ask(root, follow, &mut io::stdout().lock()) {
+    let asked = hear_parent();
+    match ask(root, follow, &asked, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody reads any more.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Ends this process when the parent is gone, whatever the driver does with the main thread: the
-/// parent holds the other end of our standard input.
-fn end_with_parent() {
-    std::thread::spawn(|| {
+/// Hears the parent: a byte asks for a round now. Its end ends this process, whatever the driver does
+/// with the main thread.
+fn hear_parent() -> Receiver<()> {
+    let (ask, asked) = channel();
+    std::thread::spawn(move || {
         let mut buffer = [0; 16];
-        while matches!(io::stdin().read(&mut buffer), Ok(1..)) {}
+        while matches!(io::stdin().read(&mut buffer), Ok(1..)) {
+            // Nobody listens any more where the helper is about to end.
+            let _ = ask.send(());
+        }
         // Not `exit`: the library's own handlers could hang in the driver.
         let _ = kill(Pid::this(), Signal::SIGKILL);
     });
+    asked
 }
 
-fn ask(root: &Root, follow: Option<Duration>, out: &mut impl io::Write) -> io::Result<()> {
+fn ask(
+    root: &Root,
+    follow: Option<Duration>,
+    asked: &Receiver<()>,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     say(out, &Line::Asking { what: "nvmlInit".into() })?;
     let (nvml, mut driver) = match nvml::open(root) {
         Ok(opened) => opened,
         Err(failure) => return say(out, &Line::Failed(failure)),
     };
     let mut sampler = Sampler::new(&nvml);
+    let mut listener = Listener::new(&nvml);
     loop {
         say(out, &Line::Opened(driver.clone()))?;
+        let mut answering = Vec::new();
         for index in 0..driver.count {
             say(out, &Line::Asking { what: format!("GPU {index}") })?;
-            say(out, &Line::Gpu(Box::new(sampler.sample(index))))?;
+            let sample = sampler.sample(index);
+            if sample.error.is_none() {
+                answering.push((index, sample.pci.clone()));
+            }
+            say(out, &Line::Gpu(Box::new(sample)))?;
         }
         say(out, &Line::End)?;
         let Some(interval) = follow else { return Ok(()) };
-        pause(interval);
+        let to_events = listener.listen_to(answering);
+        say(out, &Line::Listening { to_events })?;
+        pause(interval, &mut listener, asked, out)?;
         say(out, &Line::Asking { what: "nvmlDeviceGetCount_v2".into() })?;
         // A count that cannot be had ends the helper: the next one opens the library anew.
         driver.count = nvml.device_count().map_err(io::Error::other)?;
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the helper has nothing to do between two rounds")]
-fn pause(interval: Duration) {
-    std::thread::sleep(interval);
+/// Waits for the next round, and says which XIDs NVML tells of meanwhile.
+fn pause(
+    interval: Duration,
+    listener: &mut Listener<'_>,
+    asked: &Receiver<()>,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    let end = Instant::now() + interval;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        // The parent is heard at least once a second.
+        let is_asked = if listener.is_listening() {
+            let slice = left.min(Duration::from_secs(1));
+            if let Some((pci, code)) = listener.wait(slice) {
+                say(out, &Line::Xid { pci, code })?;
+            }
+            asked.try_recv().is_ok()
+        } else {
+            !matches!(asked.recv_timeout(left), Err(RecvTimeoutError::Timeout))
+        };
+        if is_asked {
+            return Ok(());
+        }
+    }
 }
 
 fn say(out: &mut impl io::Write, line: &Line) -> io::Result<()> {
@@ -137,6 +180,8 @@ impl Round {
             Line::Gpu(gpu) => self.gpus.push(*gpu),
             Line::End => return Some(self.end(Outcome::Complete)),
             Line::Failed(failure) => return Some(self.end(Outcome::Failed(failure))),
+            // They belong to no round.
+            Line::Listening { .. } | Line::Xid { .. } => {}
         }
         None
     }
@@ -230,7 +275,7 @@ impl Helper {
         let missing = || io::Error::other("the helper has no pipes");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
-        Ok(Running { child, _stdin: stdin, lines: BufReader::new(stdout).lines() })
+        Ok(Running { child, stdin, lines: BufReader::new(stdout).lines() })
     }
 }
 
@@ -238,8 +283,8 @@ impl Helper {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// Its closing tells the helper that we are gone.
-    _stdin: ChildStdin,
+    /// A byte asks the helper for a round now; its closing tells it that we are gone.
+    stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -255,13 +300,26 @@ impl Running {
         }
     }
 
-    /// Kills the helper; it is left alone when it does not die at once.
-    pub async fn stop(&mut self) {
+    /// Asks for a round now. A helper that is in one hears it afterwards.
+    pub async fn ask_now(&mut self) {
+        // It fails only for a helper that has ended, which its lines say.
+        let _ = self.stdin.write_all(b"\n").await;
+    }
+
+    /// Kills the helper; it is left alone when it does not die at once. Whether it died.
+    pub async fn stop(&mut self) -> bool {
         // It fails only for a helper that has already ended.
         let _ = self.child.start_kill();
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
+        let died = tokio::time::timeout(GRACE, self.child.wait()).await.is_ok();
+        if !died {
             tracing::warn!(pid = self.child.id(), "a GPU helper hangs in the kernel: left alone");
         }
+        died
+    }
+
+    /// Whether a helper that was killed is gone by now.
+    pub fn is_gone(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// How it ended, in words.

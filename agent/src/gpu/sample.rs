@@ -23,6 +23,18 @@ pub enum Line {
     End,
     /// There is no round: the driver cannot be asked.
     Failed(Failure),
+    /// Between two rounds: whether NVML tells of XIDs at all.
+    Listening {
+        /// Whether it does.
+        to_events: bool,
+    },
+    /// Between two rounds: NVML tells of an XID.
+    Xid {
+        /// PCI address of the GPU.
+        pci: String,
+        /// The code.
+        code: u32,
+    },
 }
 
 /// What the library says of itself and the driver.
@@ -314,6 +326,8 @@ mod tests {
                 ..Default::default()
             })),
             Line::End,
+            Line::Listening { to_events: true },
+            Line::Xid { pci: "0000:53:00.0".into(), code: 48 },
             Line::Failed(Failure::LibraryMissing { searched: vec!["/usr/lib64".into()] }),
             Line::Failed(Failure::Init { library: "/usr/lib64/x".into(), error: lost }),
         ] {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod console;
 pub mod exec;
 pub mod files;
+pub mod kmsg;
 pub mod memory;
 pub mod network;
 pub mod notify;

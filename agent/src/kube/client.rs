@@ -171,7 +171,7 @@ impl Client {
         }))
     }
 
-    /// Sets one condition of a Node, leaving the others as they are.
+    /// Sets one condition of a Node, as `manager`, leaving the others as they are.
     ///
     /// # Errors
     /// As [`KubeError`] lists.
@@ -179,11 +179,37 @@ impl Client {
         &self,
         node: &str,
         condition: &Condition,
+        manager: &str,
         deadline: Deadline,
     ) -> Result<(), KubeError> {
         let patch = json!({"status": {"conditions": [condition]}});
-        let path = format!("/api/v1/nodes/{node}/status");
-        let body = Some(("strategic-merge-patch+json", &patch));
+        self.patch_node_status(node, &patch, manager, deadline).await
+    }
+
+    /// Takes one condition of a Node away.
+    ///
+    /// # Errors
+    /// As [`KubeError`] lists.
+    pub async fn remove_node_condition(
+        &self,
+        node: &str,
+        kind: &str,
+        manager: &str,
+        deadline: Deadline,
+    ) -> Result<(), KubeError> {
+        let patch = json!({"status": {"conditions": [{"type": kind, "$patch": "delete"}]}});
+        self.patch_node_status(node, &patch, manager, deadline).await
+    }
+
+    async fn patch_node_status(
+        &self,
+        node: &str,
+        patch: &Value,
+        manager: &str,
+        deadline: Deadline,
+    ) -> Result<(), KubeError> {
+        let path = format!("/api/v1/nodes/{node}/status?fieldManager={manager}");
+        let body = Some(("strategic-merge-patch+json", patch));
         self.call(Method::PATCH, &path, body, deadline).await.map(|_| ())
     }
 
@@ -193,11 +219,10 @@ impl Client {
     /// As [`KubeError`] lists.
     pub async fn create_event(
         &self,
-        node: &Value,
+        name: &str,
         event: &Event,
         deadline: Deadline,
     ) -> Result<(), KubeError> {
-        let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let object = json!({
             "apiVersion": "v1",
             "kind": "Event",
@@ -368,9 +393,9 @@ mod tests {
             last_heartbeat_time: None,
             last_transition_time: Some("2026-11-20T20:00:00Z".into()),
         };
-        client.set_node_condition("n1", &condition, soon()).await.unwrap();
+        client.set_node_condition("n1", &condition, "me", soon()).await.unwrap();
         let request = server.requests().remove(0);
-        assert!(request.starts_with("PATCH /api/v1/nodes/n1/status"), "{request}");
+        assert!(request.starts_with("PATCH /api/v1/nodes/n1/status?fieldManager=me "), "{request}");
         assert!(request.contains("content-type: application/strategic-merge-patch+json"));
         assert!(request.contains(r#""type":"AcceleratedHardwareReady""#), "{request}");
     }

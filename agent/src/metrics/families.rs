@@ -1,6 +1,4 @@
 //! What is said of a GPU: names, kinds and units as dcgm-exporter's default set has them, and ours.
-//!
-//! `DCGM_FI_DEV_XID_ERRORS` is not here yet: 0 there means "no XID", which nobody has looked for.
 
 use super::snapshot::SeenGpu;
 use crate::gpu::sample::{Activity, Readings};

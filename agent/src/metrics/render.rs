@@ -1,5 +1,7 @@
 //! The text of a scrape: a pure function of the snapshot and the time.
 
+use contract::Reason;
+use contract::agent_config::XidClass;
 use contract::join_report::{JoinOutcome, JoinReport, PhaseState};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -7,6 +9,8 @@ use tokio::time::Instant;
 
 use super::families::{self, Family};
 use super::snapshot::{SeenGpu, Snapshot};
+use crate::watch::health::Status;
+use crate::watch::health::ledger::Fault;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -20,7 +24,9 @@ pub fn render(snapshot: &Snapshot, now: Instant) -> Result<String, prometheus::E
         .iter()
         .map(|family| gpu_family(family, snapshot))
         .chain(own_gpu_families(snapshot, now))
+        .chain(xid_families(snapshot))
         .chain(node_families(snapshot))
+        .chain(health_families(snapshot))
         .collect();
     families.extend(snapshot.join.iter().flat_map(join_families));
     families.retain(|family| !family.get_metric().is_empty());
@@ -68,6 +74,93 @@ fn own_gpu_families(snapshot: &Snapshot, now: Instant) -> [MetricFamily; 2] {
             "Age of the GPU's values: they stay when it does not answer.",
             false,
             each(&|seen| now.saturating_duration_since(seen.at).as_secs_f64().floor()),
+        ),
+    ]
+}
+
+/// What the driver has logged; nothing where nobody can read it, for 0 means "no XID".
+fn xid_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let ledger = &snapshot.health.ledger;
+    let last = snapshot.gpus.iter().map(|seen| {
+        let code = ledger.last_code(&seen.sample.pci).unwrap_or_default();
+        metric(gpu_labels(snapshot, seen), f64::from(code), false)
+    });
+    let all = ledger.counters.values().map(|one| {
+        let seen = snapshot.gpus.iter().find(|seen| seen.sample.pci == one.pci);
+        let uuid = seen.map(|seen| seen.sample.uuid.clone()).unwrap_or_default();
+        let labels = vec![
+            ("code", one.code.to_string()),
+            ("source", if one.switch { "nvswitch" } else { "gpu" }.to_owned()),
+            ("class", one.class.map(XidClass::name).unwrap_or_default().to_owned()),
+            ("pci_bus_id", format!("0000{}", one.pci)),
+            ("UUID", uuid),
+        ];
+        #[expect(clippy::cast_precision_loss, reason = "metrics are floats on the wire")]
+        let total = one.total as f64;
+        metric(labels, total, true)
+    });
+    let can_tell = snapshot.reads_log;
+    vec![
+        family(
+            "DCGM_FI_DEV_XID_ERRORS",
+            "The last XID of this boot; 0 when there was none.",
+            false,
+            if can_tell { last.collect() } else { Vec::new() },
+        ),
+        family(
+            "rollcall_xid_total",
+            "XIDs in this boot by GPU and code, each repeat counted.",
+            true,
+            all.collect(),
+        ),
+        family(
+            "rollcall_kernel_log_up",
+            "Whether the kernel log can be read.",
+            false,
+            vec![metric(Vec::new(), f64::from(u8::from(can_tell)), false)],
+        ),
+    ]
+}
+
+/// What the node's condition says, and why.
+fn health_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let health = &snapshot.health;
+    let statuses = [Status::True, Status::False, Status::Unknown].into_iter().flat_map(|status| {
+        let standing = health.standing.as_ref()?;
+        let labels = vec![("status", status.name().to_owned())];
+        Some(metric(labels, f64::from(u8::from(standing.status == status)), false))
+    });
+    let reason = |name: String, condition: String, counts: bool| {
+        let labels = vec![
+            ("reason", name),
+            ("condition_reason", condition),
+            ("condition", counts.to_string()),
+        ];
+        metric(labels, 1.0, false)
+    };
+    let levels = health.levels.all_open().map(|level| {
+        let name = &level.finding.reason;
+        let condition = name.known().map(Reason::node_reason);
+        let condition = condition.unwrap_or(name.as_str()).to_owned();
+        reason(name.to_string(), condition, level.counts)
+    });
+    let mut faults: Vec<String> = health.ledger.open.iter().map(Fault::node_reason).collect();
+    faults.sort();
+    faults.dedup();
+    let faults =
+        faults.into_iter().map(|said| reason(Reason::FatalXid.name().to_owned(), said, true));
+    vec![
+        family(
+            "rollcall_health_status",
+            "What the node condition says of the GPUs: 1 at one of the statuses.",
+            false,
+            statuses.collect(),
+        ),
+        family(
+            "rollcall_health_reason",
+            "What is open after the join, and whether the node condition shows it.",
+            false,
+            levels.chain(faults).collect(),
         ),
     ]
 }
@@ -194,7 +287,10 @@ mod tests {
     use crate::gpu::sample::{
         Activity, CallError, Driver, GpuSample, Memory, Readings, RemappedRows,
     };
+    use crate::gpu::xid::Record;
     use crate::metrics::snapshot::Trouble;
+    use crate::watch::health::{Health, JoinStanding, Look, Rules, Seen, step};
+    use contract::{Finding, Phase};
 
     fn h100(index: u32, now: Instant) -> SeenGpu {
         let sample = GpuSample {
@@ -228,6 +324,7 @@ mod tests {
 
     fn snapshot(now: Instant) -> Snapshot {
         let mut lost = h100(1, now);
+        lost.sample.pci = "0000:64:00.0".into();
         lost.sample.readings = Readings { temperature: Some(44), ..Readings::default() };
         lost.at = now - Duration::from_secs(90);
         lost.trouble =
@@ -240,7 +337,31 @@ mod tests {
             expected: Some(8),
             gpus: vec![h100(0, now), lost],
             join: Some(serde_json::from_str(report).unwrap()),
+            health: health(),
+            reads_log: true,
         }
+    }
+
+    /// A node whose second GPU is lost, said by the driver's log and by NVML, after an application of
+    /// the first failed twice.
+    fn health() -> Health {
+        let xid = |pci: &str, code| Seen {
+            record: Record { pci: pci.into(), code, ..Record::default() },
+            ..Seen::default()
+        };
+        let xids = [xid("0000:53:00.0", 31), xid("0000:53:00.0", 31), xid("0000:64:00.0", 79)];
+        let findings = [Finding::new(Reason::GpuLost, Phase::Drivers, "lost")];
+        let look = Look {
+            is_round: true,
+            is_complete: true,
+            findings: &findings,
+            xids: &xids,
+            join: JoinStanding::Ready,
+            ..Look::default()
+        };
+        let at = Duration::from_secs;
+        let (health, _) = step(Health::default(), &look, &Rules::default(), at(5));
+        step(health, &Look { xids: &[], ..look }, &Rules::default(), at(10)).0
     }
 
     #[test]
@@ -249,8 +370,11 @@ mod tests {
         let text = render(&snapshot(now), now).unwrap();
         let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
         let text = text.replace(&version, "version=\"0\"");
-        let golden = include_str!("golden.txt");
-        assert!(text == golden, "{text}");
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/metrics/golden.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert!(text == std::fs::read_to_string(golden).unwrap(), "{text}");
     }
 
     #[test]

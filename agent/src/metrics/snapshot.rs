@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::gpu::probe::{NvmlFacts, Outcome};
 use crate::gpu::sample::{CallError, Driver, GpuSample};
+use crate::watch::health::Health;
 
 /// What the watch knows.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,10 @@ pub struct Snapshot {
     pub gpus: Vec<SeenGpu>,
     /// The join's report, as it last stood on disk.
     pub join: Option<JoinReport>,
+    /// What is believed of the node's health.
+    pub health: Health,
+    /// Whether the kernel log can be read.
+    pub reads_log: bool,
 }
 
 /// A GPU with the last that it said.

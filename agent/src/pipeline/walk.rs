@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use contract::agent_config::{CniKind, Deadlines, GpuOffer};
 use contract::join_report::Repair;
-use contract::names::{UNIT_KUBELET, UNIT_NODEADM_CONFIG, evidence_key};
-use contract::{AgentConfig, Finding, Phase, Reason, Verdict};
+use contract::names::{UNIT_KUBELET, UNIT_NODEADM_CONFIG, WATCH_SETTINGS_PATH, evidence_key};
+use contract::{AgentConfig, ErrorChain, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ use crate::aws::ec2::Ec2;
 use crate::aws::s3::S3;
 use crate::aws::ssm::ParameterStore;
 use crate::host::systemd::UnitState;
-use crate::host::{Deadline, clock};
+use crate::host::{Deadline, clock, files};
 use crate::kube::{self, Cluster};
 use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
@@ -235,6 +235,7 @@ impl<'a> Walk<'a> {
         };
         let budget = self.budget(&config.deadlines, &document, started);
         self.recorder.belongs_to(&config.cluster, &config.pool, budget.registration());
+        self.hand_over(&config);
         self.recorder.keep_secret(user_data.as_deref().unwrap_or_default());
         let ends = notices::block_ends(config.capacity_ends.as_deref(), Timestamp::now());
         self.recorder.standing("configuration", ends.into_iter().collect());
@@ -301,6 +302,15 @@ impl<'a> Walk<'a> {
             proxy: config.proxy.clone(),
         };
         kube::Client::new(cluster, self.node.credentials.clone()).map_err(|error| error.to_string())
+    }
+
+    /// Leaves for the watch what it needs of the configuration.
+    fn hand_over(&self, config: &AgentConfig) {
+        let path = self.node.root.path(WATCH_SETTINGS_PATH);
+        let text = serde_json::to_vec(&config.watch_settings()).unwrap_or_default();
+        if let Err(error) = files::write_atomic(&path, &text, 0o644) {
+            tracing::warn!(error = %ErrorChain(&error), "the watch goes without its settings");
+        }
     }
 
     /// Starts the channels that leave the node, as soon as it is known what they need; gives what

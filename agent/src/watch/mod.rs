@@ -1,12 +1,22 @@
-//! After the join: samples the GPUs, serves their metrics, and keeps the Node condition true.
+//! After the join: samples the GPUs, reads the kernel log, serves metrics, and keeps the Node condition
+//! true.
 //!
-//! Three tasks share one snapshot. `sampler` keeps a helper process that asks NVML, and goes on
-//! from the last samples when that hangs or dies. The metrics server reads the snapshot. The
-//! `condition` follows from it and from the join's report, level-triggered. None of them waits
-//! for the driver, so a stop is never held up and the watchdog is always fed.
+//! `sampler` keeps a helper process that asks NVML, and goes on from the last samples when that hangs or
+//! dies. `keeper` takes its rounds and what the kernel logs, and asks [`health`], which is pure, what
+//! follows. `tell` says it on the Node; the metrics server reads a snapshot. None of them waits for the
+//! driver, so a stop is never held up and the watchdog is always fed.
 
 mod condition;
+mod evidence;
+pub mod health;
+mod keeper;
+mod process;
+mod reset;
 mod sampler;
+mod store;
+mod tell;
+#[cfg(test)]
+mod testing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,14 +25,19 @@ use std::time::Duration;
 use contract::{JoinReport, names};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::gpu::probe::Helper;
 use crate::host::{Root, files};
 use crate::metrics::serve::{self, ListenError};
+use crate::metrics::snapshot::Snapshot;
 
-pub use sampler::{Observed, Timing};
+use keeper::Outlets;
+use sampler::Lines;
+
+pub use keeper::View;
+pub use sampler::{NvmlXid, Observed, Timing};
 
 /// How the watch is run.
 #[derive(Clone, Debug)]
@@ -54,13 +69,19 @@ pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     let listener = serve::listen(options.listen).await?;
     let (observed, latest) = watch::channel(Arc::new(Observed::default()));
     let (publish, snapshots) = watch::channel(Arc::default());
+    let (view, views) = watch::channel(Arc::default());
+    let (told, xids) = mpsc::channel(QUEUE);
+    let (notices, events) = mpsc::channel(QUEUE);
+    let look_again = Arc::new(Notify::new());
 
     let mut tasks = tokio::task::JoinSet::new();
-    let root = options.root.clone();
-    tasks.spawn(sampler::run(root, Helper::default(), Timing::default(), observed));
-    tasks.spawn(follow(latest.clone(), publish));
+    let root = || options.root.clone();
+    let lines = Lines { look_again: Arc::clone(&look_again), xids: told };
+    tasks.spawn(sampler::run(root(), Helper::default(), Timing::default(), lines, observed));
+    tasks.spawn(keeper::run(root(), latest, xids, Outlets { view, notices, look_again }));
+    tasks.spawn(follow(views.clone(), publish));
     tasks.spawn(serve::serve(listener, snapshots));
-    tasks.spawn(condition::run(options.root, latest));
+    tasks.spawn(tell::run(root(), views, events));
     tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
     tracing::info!(listen = %options.listen, "watching");
 
@@ -82,14 +103,14 @@ pub async fn run(options: WatchOptions) -> Result<(), WatchError> {
     Ok(())
 }
 
-/// Hands the metrics half of every observation to the server.
-async fn follow(
-    mut latest: watch::Receiver<Arc<Observed>>,
-    publish: watch::Sender<Arc<crate::metrics::snapshot::Snapshot>>,
-) {
-    while latest.changed().await.is_ok() {
-        let snapshot = latest.borrow_and_update().snapshot.clone();
-        publish.send_replace(snapshot);
+/// Hands the metrics' half of every view to the server.
+async fn follow(mut views: watch::Receiver<Arc<View>>, publish: watch::Sender<Arc<Snapshot>>) {
+    while views.changed().await.is_ok() {
+        let view = Arc::clone(&views.borrow_and_update());
+        let mut snapshot = Snapshot::clone(&view.observed.snapshot);
+        snapshot.health = view.health.clone();
+        snapshot.reads_log = view.reads_log;
+        publish.send_replace(Arc::new(snapshot));
     }
 }
 
@@ -124,6 +145,9 @@ fn join_report(root: &Root) -> Option<JoinReport> {
         }
     }
 }
+
+/// How many XIDs and events may wait for whoever takes them.
+const QUEUE: usize = 256;
 
 /// How often the files of driver and join are looked at.
 const LOOK: Duration = Duration::from_secs(1);

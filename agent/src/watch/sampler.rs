@@ -2,26 +2,28 @@
 //!
 //! Each second it looks at the files that a driver's coming, going or reloading changes, and at the
 //! join's report. The helper is started anew when those files change, when it dies, and when it
-//! does not answer in time; the wait between two starts grows while the driver hangs.
+//! does not answer in time; while helpers hang that cannot be killed, the wait for the next grows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::agent_config::ExpectedGpus;
+use contract::agent_config::{ExpectedGpus, WatchSettings};
 use contract::join_report::{PhaseReport, PhaseState};
-use contract::{JoinReport, Phase};
-use tokio::sync::watch;
+use contract::{JoinReport, Phase, names};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{LOOK, join_report};
+use super::{LOOK, join_report, reset};
 use crate::gpu::kernel::Kernels;
 use crate::gpu::library;
 use crate::gpu::module;
+use crate::gpu::pci;
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome, Round, Running};
-use crate::gpu::sample::Failure;
-use crate::host::Root;
+use crate::gpu::sample::{Failure, Line};
+use crate::host::systemd::Systemd;
+use crate::host::{Deadline, Root, files};
 use crate::metrics::snapshot::{Snapshot, Trouble, merge};
-use crate::phases::drivers::{self, DriverFacts, Expected, fingerprint};
+use crate::phases::drivers::{self, DriverFacts, Expected, Services, fingerprint};
 
 /// The rhythm of the sampling.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +32,30 @@ pub struct Timing {
     pub interval: Duration,
     /// How long a call may take before it is a hang.
     pub patience: Duration,
-    /// The longest wait between two helpers.
+    /// The longest wait between two helpers, while some hang that cannot be killed.
     pub backoff: Duration,
 }
+
+/// What the sampler is told and tells beside its observations.
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// Somebody wants a round now.
+    pub(super) look_again: Arc<Notify>,
+    /// XIDs that NVML tells of.
+    pub(super) xids: mpsc::Sender<NvmlXid>,
+}
+
+/// An XID that NVML tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NvmlXid {
+    /// PCI address of the GPU.
+    pub pci: String,
+    /// The code.
+    pub code: u32,
+}
+
+/// Helpers that may hang at once without dying, before we wait for one of them.
+const STUCK_MAX: usize = 2;
 
 impl Default for Timing {
     fn default() -> Self {
@@ -53,6 +76,12 @@ pub struct Observed {
     pub facts: Option<DriverFacts>,
     /// What the node should have. None while no join report says which instance it is.
     pub expected: Option<Expected>,
+    /// How many rounds there have been.
+    pub round: u64,
+    /// Why we cannot ask, when that is no fault of the driver.
+    pub blind: Option<String>,
+    /// Whether NVML tells of XIDs.
+    pub listens: bool,
 }
 
 /// Samples until the receivers are gone.
@@ -60,11 +89,37 @@ pub(super) async fn run(
     root: Root,
     helper: Helper,
     timing: Timing,
+    lines: Lines,
     publish: watch::Sender<Arc<Observed>>,
 ) {
-    let mut sampler = Sampler { root, helper, timing, publish, state: State::default() };
+    let (asked, services) = watch::channel(Services::default());
+    tokio::spawn(follow_services(root.clone(), timing.interval, asked));
+    let state = State::default();
+    let mut sampler = Sampler { root, helper, timing, lines, publish, services, state };
     while !sampler.publish.is_closed() {
         sampler.session().await;
+    }
+}
+
+/// Asks systemd for the daemons beside the driver, as often as the GPUs are asked, while somebody wants
+/// to know. What it does not say in time stays as it was.
+async fn follow_services(root: Root, interval: Duration, services: watch::Sender<Services>) {
+    let systemd = Systemd::new(root.clone());
+    // Without NVSwitches nothing hangs on them that could not wait.
+    let rarely = interval * 12;
+    while !services.is_closed() {
+        if module::read(&root).version.is_some() {
+            let said = Services::ask(&systemd, Deadline::within(interval)).await;
+            services.send_modify(|known| {
+                known.fabric_manager = said.fabric_manager.or(known.fabric_manager.take());
+                known.persistenced = said.persistenced.or(known.persistenced.take());
+            });
+        }
+        let wait = if pci::nvswitches(&root) > 0 { interval } else { rarely };
+        tokio::select! {
+            () = sleep_until(Instant::now() + wait) => {}
+            () = services.closed() => {}
+        }
     }
 }
 
@@ -72,21 +127,44 @@ struct Sampler {
     root: Root,
     helper: Helper,
     timing: Timing,
+    lines: Lines,
     publish: watch::Sender<Arc<Observed>>,
+    services: watch::Receiver<Services>,
     state: State,
+}
+
+/// What comes after a helper's end.
+enum Next {
+    /// The next helper.
+    AtOnce,
+    /// The next helper, in a while.
+    Soon,
+    /// The driver hung.
+    Hung,
 }
 
 #[derive(Default)]
 struct State {
     snapshot: Snapshot,
     nvml: Option<NvmlFacts>,
+    round: u64,
+    blind: Option<String>,
+    listens: bool,
     hangs: u32,
+    /// Helpers that were killed and hang in the kernel.
+    stuck: Vec<Running>,
 }
 
 impl Sampler {
     /// One helper's life, or one wait for something to ask.
     async fn session(&mut self) {
         let print = fingerprint(&self.root);
+        self.state.stuck.retain_mut(|helper| !helper.is_gone());
+        if reset::is_under_way(&self.root) {
+            // A GPU that somebody has open is not reset. The last samples stand meanwhile.
+            sleep_until(Instant::now() + LOOK).await;
+            return self.publish();
+        }
         match self.why_not_ask() {
             Some(outcome) => {
                 self.take(NvmlFacts::none(outcome));
@@ -94,11 +172,19 @@ impl Sampler {
             }
             None => match self.helper.start(&self.root, Some(self.timing.interval)) {
                 Ok(mut running) => {
-                    self.listen(&mut running, print).await;
-                    running.stop().await;
+                    let next = self.listen(&mut running, print).await;
+                    let died = self.end(running).await;
+                    match next {
+                        Next::AtOnce => {}
+                        Next::Soon => self.wait_for_change(print, Some(self.timing.interval)).await,
+                        Next::Hung => self.wait_after_hang(print, died).await,
+                    }
                 }
                 Err(error) => {
-                    self.take(NvmlFacts::none(Outcome::HelperFailed(error.to_string())));
+                    let why = format!("the helper that asks NVML cannot be started: {error}");
+                    tracing::warn!(%error, "the helper that asks NVML cannot be started");
+                    self.state.blind = Some(why);
+                    self.publish();
                     self.wait_for_change(print, Some(self.timing.interval)).await;
                 }
             },
@@ -108,7 +194,9 @@ impl Sampler {
     /// Why there is nothing to ask NVML; none when there is.
     fn why_not_ask(&self) -> Option<Outcome> {
         let report = join_report(&self.root);
-        if report.as_ref().and_then(|report| drivers::skipped(&expected_of(report))).is_some() {
+        let settings = settings(&self.root);
+        let expected = report.map(|report| expected_of(&report, &settings));
+        if expected.as_ref().and_then(drivers::skipped).is_some() {
             return Some(Outcome::NotAsked("the instance has no GPUs"));
         }
         if module::read(&self.root).version.is_none() {
@@ -121,15 +209,31 @@ impl Sampler {
         None
     }
 
-    /// Takes the helper's rounds until it has to be replaced, then waits as long as is due.
-    async fn listen(&mut self, running: &mut Running, print: u64) {
+    /// Takes the helper's rounds until it has to be replaced.
+    async fn listen(&mut self, running: &mut Running, print: u64) -> Next {
         let mut round = Round::default();
         let mut heard = Instant::now();
         // The wait between two rounds is the helper's own and no hang.
         let mut resting = Duration::ZERO;
         loop {
             let look = Instant::now() + LOOK;
-            match timeout_at(look, running.next_line()).await {
+            let line = tokio::select! {
+                line = timeout_at(look, running.next_line()) => line,
+                () = self.lines.look_again.notified() => {
+                    running.ask_now().await;
+                    continue;
+                }
+            };
+            match line {
+                Ok(Ok(Some(Line::Xid { pci, code }))) => {
+                    heard = Instant::now();
+                    // One that nobody takes is in the kernel log, too.
+                    let _ = self.lines.xids.try_send(NvmlXid { pci, code });
+                }
+                Ok(Ok(Some(Line::Listening { to_events }))) => {
+                    heard = Instant::now();
+                    self.state.listens = to_events;
+                }
                 Ok(Ok(Some(line))) => {
                     heard = Instant::now();
                     resting = Duration::ZERO;
@@ -137,7 +241,7 @@ impl Sampler {
                     let complete = facts.outcome == Outcome::Complete;
                     self.take(facts);
                     if !complete {
-                        return self.wait_for_change(print, Some(self.timing.interval)).await;
+                        return Next::Soon;
                     }
                     self.state.hangs = 0;
                     resting = self.timing.interval;
@@ -147,46 +251,69 @@ impl Sampler {
                     let asking = round.asking().to_owned();
                     let text = format!("it {died} while asking for {asking}");
                     self.take(round.end(Outcome::HelperFailed(text)));
-                    return self.wait_for_change(print, Some(self.timing.interval)).await;
+                    return Next::Soon;
                 }
                 Err(_) if heard.elapsed() >= self.timing.patience + resting => {
-                    return self.hung(running, &mut round, heard.elapsed() - resting, print).await;
+                    let after = heard.elapsed() - resting;
+                    let asking = round.asking().to_owned();
+                    tracing::warn!(asking, seconds = after.as_secs(), "the driver does not answer");
+                    self.take(round.end(Outcome::Hung { asking, after }));
+                    return Next::Hung;
                 }
                 Err(_) => {
                     self.publish();
-                    if fingerprint(&self.root) != print || self.publish.is_closed() {
-                        return;
+                    if fingerprint(&self.root) != print
+                        || self.publish.is_closed()
+                        || reset::is_under_way(&self.root)
+                    {
+                        return Next::AtOnce;
                     }
                 }
             }
         }
     }
 
-    async fn hung(
-        &mut self,
-        running: &mut Running,
-        round: &mut Round,
-        after: Duration,
-        print: u64,
-    ) {
-        let asking = round.asking().to_owned();
-        tracing::warn!(asking, seconds = after.as_secs(), "the driver does not answer");
-        self.take(round.end(Outcome::Hung { asking, after }));
-        running.stop().await;
-        self.state.hangs = self.state.hangs.saturating_add(1);
+    /// A helper that died costs nothing, and the next asks soon. One that does not is waited for, longer
+    /// each time: its end is the first sign of a driver that answers again.
+    async fn wait_after_hang(&mut self, print: u64, died: bool) {
+        self.state.hangs = if died { 0 } else { self.state.hangs.saturating_add(1) };
         let wait = self.timing.interval * 2_u32.saturating_pow(self.state.hangs.min(8));
         self.wait_for_change(print, Some(wait.min(self.timing.backoff))).await;
     }
 
-    /// Waits until the driver's files change, or for `at_most`. Goes on publishing.
+    /// Ends a helper, or keeps in mind that it hangs. Whether it died.
+    async fn end(&mut self, mut running: Running) -> bool {
+        let died = running.stop().await;
+        if !died {
+            self.state.stuck.push(running);
+        }
+        died
+    }
+
+    /// Waits until the driver's files change, a helper that hung dies, or for `at_most`. Goes on
+    /// publishing.
     async fn wait_for_change(&mut self, print: u64, at_most: Option<Duration>) {
         let start = Instant::now();
+        let is_over = |state: &State| {
+            state.stuck.len() < STUCK_MAX && at_most.is_some_and(|limit| start.elapsed() >= limit)
+        };
+        let stuck = self.state.stuck.len();
         while !self.publish.is_closed()
             && fingerprint(&self.root) == print
-            && at_most.is_none_or(|limit| start.elapsed() < limit)
+            && self.state.stuck.len() >= stuck
+            && !is_over(&self.state)
         {
             let left = at_most.map_or(LOOK, |limit| limit.saturating_sub(start.elapsed()));
-            sleep_until(Instant::now() + left.min(LOOK)).await;
+            let wake = Instant::now() + left.clamp(Duration::from_millis(10), LOOK);
+            tokio::select! {
+                () = sleep_until(wake) => {}
+                () = self.lines.look_again.notified() => {
+                    if self.state.stuck.is_empty() && at_most.is_some() {
+                        return;
+                    }
+                }
+            }
+            self.state.stuck.retain_mut(|helper| !helper.is_gone());
             self.publish();
             if at_most.is_none() && self.why_not_ask().is_none() {
                 return;
@@ -203,15 +330,19 @@ impl Sampler {
             snapshot.driver.clone_from(&nvml.driver);
         }
         self.state.nvml = Some(nvml);
+        self.state.round += 1;
+        self.state.blind = None;
         self.publish();
     }
 
     fn publish(&mut self) {
         let report = join_report(&self.root);
-        let expected = report.as_ref().map(expected_of);
+        let settings = settings(&self.root);
+        let expected = report.as_ref().map(|report| expected_of(report, &settings));
         let facts = self.state.nvml.clone().map(|nvml| DriverFacts {
             // For the join, which looks before anything runs.
             kernels: Kernels::default(),
+            services: self.services.borrow().clone(),
             // Long enough that nothing is excused by a start that is still under way.
             up: Duration::MAX,
             ..DriverFacts::look(&self.root, nvml)
@@ -224,7 +355,10 @@ impl Sampler {
         }
         snapshot.gpus.retain(|seen| !is_ghost(seen));
         let snapshot = Arc::new(snapshot.clone());
-        self.publish.send_replace(Arc::new(Observed { snapshot, facts, expected }));
+        let (round, listens) = (self.state.round, self.state.listens);
+        let blind = self.state.blind.clone();
+        let observed = Observed { snapshot, facts, expected, round, blind, listens };
+        self.publish.send_replace(Arc::new(observed));
     }
 }
 
@@ -233,17 +367,25 @@ fn is_ghost(seen: &crate::metrics::snapshot::SeenGpu) -> bool {
     seen.sample.uuid.is_empty() && matches!(seen.trouble, Some(Trouble::Missing | Trouble::Unasked))
 }
 
-/// What the join found that the node should have.
-fn expected_of(report: &JoinReport) -> Expected {
+/// What the node should have: what the configuration says, else what the join found.
+fn expected_of(report: &JoinReport, settings: &WatchSettings) -> Expected {
     let skipped =
         |one: &PhaseReport| one.phase == Phase::Drivers && one.state == PhaseState::Skipped;
     let none = report.phases.iter().any(skipped).then_some(0);
     let count = none.or_else(|| report.gpus.as_ref().and_then(|gpus| gpus.expected));
+    let found = count.map(|count| ExpectedGpus { count, model: None, memory_mib: None });
     Expected {
         instance_type: report.instance.instance_type.clone(),
-        gpus: count.map(|count| ExpectedGpus { count, model: None, memory_mib: None }),
-        ..Expected::default()
+        gpus: settings.gpus.clone().or(found),
+        mig_devices: settings.mig_devices,
+        efa_devices: settings.efa_devices,
     }
+}
+
+/// What the join has handed over of the configuration; nothing before it has.
+pub(super) fn settings(root: &Root) -> WatchSettings {
+    let bytes = files::read(&root.path(names::WATCH_SETTINGS_PATH)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -253,7 +395,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::gpu::sample::{Driver, GpuSample, Line};
+    use crate::gpu::sample::{Driver, GpuSample};
 
     /// A node with a module and a library, and a helper that says what a shell script says.
     struct Node {
@@ -287,13 +429,14 @@ mod tests {
 
         fn start(&self, script: &str) -> watch::Receiver<Arc<Observed>> {
             let (publish, latest) = watch::channel(Arc::default());
+            let lines = Lines { look_again: Arc::default(), xids: mpsc::channel(8).0 };
             let timing = Timing {
                 interval: Duration::from_millis(200),
                 patience: Duration::from_millis(1500),
                 backoff: Duration::from_millis(200),
             };
             let root = Root::new(self.path());
-            tokio::spawn(run(root, self.helper(script), timing, publish));
+            tokio::spawn(run(root, self.helper(script), timing, lines, publish));
             latest
         }
     }
@@ -368,14 +511,16 @@ mod tests {
     fn the_join_says_what_should_be_there() {
         let golden = include_str!("../../../contract/golden/join_report.json");
         let mut report: JoinReport = serde_json::from_str(golden).unwrap();
-        let count = |report: &JoinReport| expected_of(report).gpus.map(|gpus| gpus.count);
+        let count = |report: &JoinReport| {
+            expected_of(report, &WatchSettings::default()).gpus.map(|gpus| gpus.count)
+        };
         assert_eq!(count(&report), Some(8));
         report.gpus = None;
         assert_eq!(count(&report), None);
         let drivers = report.phases.iter_mut().find(|one| one.phase == Phase::Drivers).unwrap();
         drivers.state = PhaseState::Skipped;
         assert_eq!(count(&report), Some(0));
-        assert!(drivers::skipped(&expected_of(&report)).is_some());
+        assert!(drivers::skipped(&expected_of(&report, &WatchSettings::default())).is_some());
     }
 
     #[tokio::test]

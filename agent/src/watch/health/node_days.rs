@@ -1,0 +1,443 @@
+//! Ten thousand days of healthy nodes, with the noise that healthy nodes make: nothing may be called
+//! ill, and no gate may close. The same days with one fault each: each must be seen.
+//!
+//! Kernel lines go through the parser, samples through the drivers phase's verdict, so that this holds
+//! for the whole way from what is said to what is decided. Time is the generator's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::join_report::JoinOutcome;
+
+use super::*;
+use crate::gpu::probe::Outcome;
+use crate::gpu::sample::{CallError, Failure};
+use crate::gpu::xid::Parser;
+use crate::phases::drivers::{self, DriverFacts, Expected};
+use crate::watch::evidence::{self, Evidence};
+use crate::watch::sampler::Observed;
+use crate::watch::testing;
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_secs(5);
+const DAY: u64 = 86_400;
+const DAYS: u64 = 10_000;
+
+/// Xorshift: the same days for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        random.below(2);
+        random
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    }
+}
+
+/// A node that is looked at.
+struct Node {
+    random: Random,
+    now: Moment,
+    facts: DriverFacts,
+    /// What the facts come to: made anew only when they have changed, for it is pure.
+    seen: Option<(DriverFacts, Evidence)>,
+    expected: Expected,
+    health: Health,
+    rules: Rules,
+    parser: Parser,
+}
+
+impl Node {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let (instance_type, count, name) = random.pick(&[
+            ("p5.48xlarge", 8, "NVIDIA H100 80GB HBM3"),
+            ("g6.xlarge", 1, "NVIDIA L4"),
+            ("g6.xlarge", 1, "NVIDIA L4"),
+            ("g5.12xlarge", 4, "NVIDIA A10G"),
+        ]);
+        let mut facts = testing::facts(count, name);
+        // Half of the drivers are too old to say what they want.
+        let recovery = random.pick(&[Some(0), None]);
+        for gpu in &mut facts.nvml.gpus {
+            gpu.readings.recovery_action = recovery;
+        }
+        let mut node = Self {
+            random,
+            now: Duration::from_secs(300),
+            facts,
+            expected: Expected { instance_type: instance_type.into(), ..Expected::default() },
+            seen: None,
+            health: Health::default(),
+            rules: Rules::default(),
+            parser: Parser::default(),
+        };
+        node.round();
+        node.round();
+        node
+    }
+
+    fn gpu(&mut self) -> usize {
+        usize::try_from(self.random.below(self.facts.nvml.gpus.len() as u64)).unwrap()
+    }
+
+    fn evidence(&mut self) -> Evidence {
+        if let Some((facts, evidence)) = &self.seen
+            && *facts == self.facts
+        {
+            return evidence.clone();
+        }
+        let evidence = evidence::of(&self.observed(), true).unwrap();
+        self.seen = Some((self.facts.clone(), evidence.clone()));
+        evidence
+    }
+
+    fn observed(&self) -> Observed {
+        let join = Some(testing::report(JoinOutcome::Ready, &[]));
+        let snapshot = crate::metrics::snapshot::Snapshot { join, ..Default::default() };
+        Observed {
+            snapshot: Arc::new(snapshot),
+            facts: Some(self.facts.clone()),
+            expected: Some(self.expected.clone()),
+            ..Observed::default()
+        }
+    }
+
+    fn step(&mut self, is_round: bool, xids: &[Seen]) -> Vec<Action> {
+        let evidence = self.evidence();
+        let look = Look {
+            is_round,
+            is_complete: evidence.is_complete,
+            findings: &evidence.findings,
+            blind: evidence.blind.clone(),
+            gpus: &evidence.gpus,
+            xids,
+            join: evidence.join.clone(),
+        };
+        let before = std::mem::take(&mut self.health);
+        let (after, actions) = step(before, &look, &self.rules, self.now);
+        self.health = after;
+        actions
+    }
+
+    fn round(&mut self) -> Vec<Action> {
+        self.now += ROUND;
+        self.step(true, &[])
+    }
+
+    fn log(&mut self, text: &str, pod: Option<&str>) {
+        let records = self.parser.take(text);
+        let seen: Vec<Seen> = records
+            .into_iter()
+            .map(|record| Seen { record, pod: pod.map(str::to_owned), ..Seen::default() })
+            .collect();
+        if !seen.is_empty() {
+            self.step(false, &seen);
+        }
+    }
+
+    fn xid(&mut self, gpu: usize, text: &str, pod: Option<&str>) {
+        let pci = &self.facts.nvml.gpus[gpu].pci;
+        let address = pci.trim_end_matches(".0").to_owned();
+        self.log(&format!("NVRM: Xid (PCI:{address}): {text}"), pod);
+    }
+
+    fn status(&self) -> Status {
+        self.health.standing.as_ref().unwrap().status
+    }
+
+    fn is_admitted(&mut self) -> bool {
+        self.evidence().findings.iter().all(|finding| !finding.reason.is_hard())
+    }
+
+    /// What happens on healthy nodes, and how often.
+    fn noise(&mut self) {
+        let gpu = self.gpu();
+        let healthy = self.facts.clone();
+        let pod = format!("pod-{}", self.random.below(1000));
+        match self.random.below(11) {
+            0 | 1 => {
+                let code = self.random.pick(&[13, 31, 43, 45, 8, 32, 68, 69, 94, 44, 109_000]);
+                let text = format!("{code}, pid=7, name=python3, Ch 00000008");
+                for _ in 0..=self.random.below(6) {
+                    self.xid(gpu, &text, Some(&pod));
+                }
+            }
+            2 => {
+                // Idle: the link slows down, the clocks are held.
+                let readings = &mut self.facts.nvml.gpus[gpu].readings;
+                readings.pcie_generation = Some(1);
+                readings.clock_event_reasons = Some(self.random.pick(&[0x1, 0x4, 0x0]));
+                return;
+            }
+            3 => {
+                // A slow call: the round comes late.
+                self.now += Duration::from_secs(1 + self.random.below(8));
+            }
+            4 => {
+                // One call fails once.
+                let code = self.random.pick(&[999, 10, 19, 17]);
+                let error = CallError { call: "x".into(), code, text: "once".into() };
+                self.facts.nvml.gpus[gpu].error = Some(error);
+                self.round();
+            }
+            5 => {
+                // The helper dies once, or the library does not open once.
+                let error = CallError { call: "nvmlInit".into(), code: 999, text: "once".into() };
+                self.facts.nvml.outcome = if self.random.below(2) == 0 {
+                    Outcome::HelperFailed("it ended with signal 9 while asking for GPU 0".into())
+                } else {
+                    Outcome::Failed(Failure::Init { library: "l".into(), error })
+                };
+                self.facts.nvml.gpus.truncate(gpu);
+                self.round();
+            }
+            6 => {
+                // Corrected errors are what ECC is for.
+                if let Some(ecc) = &mut self.facts.nvml.gpus[gpu].readings.ecc {
+                    ecc.volatile_corrected = ecc.volatile_corrected.map(|count| count + 17);
+                }
+                self.xid(gpu, "92, High single-bit ECC error rate", None);
+                return;
+            }
+            7 => self.xid(
+                gpu,
+                "145, RLW_REMAP Nonfatal XC0 i0 Link 72 (0x00000004 0x80000000)",
+                None,
+            ),
+            8 => self
+                .log("nvidia-nvswitch1: SXid (PCI:0000:c1:00.0): 28006, Non-fatal, Link 46", None),
+            9 => {
+                let code = self.random.pick(&[163, 162, 164, 121, 4711]);
+                self.xid(gpu, &format!("{code}, words"), None);
+            }
+            _ => {
+                // The watch ends and begins anew, and has not sampled at first.
+                let text = serde_json::to_string(&self.health).unwrap();
+                self.health = serde_json::from_str(&text).unwrap();
+            }
+        }
+        self.facts = healthy;
+    }
+
+    /// A day, and what was wrong in it.
+    fn day(&mut self) -> Result<(), String> {
+        let start = self.now;
+        let count = 4 + self.random.below(8);
+        let mut moments: Vec<u64> = (0..count).map(|_| self.random.below(DAY)).collect();
+        moments.sort_unstable();
+        for moment in moments {
+            // What happens between two noises is the same round over and over.
+            self.now = self.now.max(start + Duration::from_secs(moment));
+            self.noise();
+            self.check("after a noise")?;
+            self.round();
+            self.check("a round later")?;
+            if !self.is_admitted() {
+                let verdict = drivers::verdict(&self.facts, &self.expected);
+                return Err(format!("the gate would be closed: {verdict:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, when: &str) -> Result<(), String> {
+        match self.status() {
+            Status::True => Ok(()),
+            _ => Err(format!("{when}: {:?}", self.health.standing)),
+        }
+    }
+}
+
+/// Runs `each` for these seeds on two threads.
+fn each_seed(seeds: u64, each: impl Fn(u64) -> Result<(), String> + Sync) {
+    let run =
+        |half: u64| (half..seeds).step_by(2).find_map(|seed| each(seed).err().map(|e| (seed, e)));
+    let failed = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(1));
+        run(0).or(other.join().unwrap())
+    });
+    assert_eq!(failed, None, "seed and what was wrong");
+}
+
+#[test]
+fn ten_thousand_healthy_node_days_and_no_false_alarm() {
+    // Ten days of each node: what is remembered of one day must not tip the next.
+    each_seed(DAYS / 10, |seed| {
+        let mut node = Node::new(seed);
+        (0..10).try_for_each(|_| node.day())
+    });
+}
+
+/// A fault, and the condition's reason.
+struct Injection {
+    name: &'static str,
+    break_it: fn(&mut Node, usize),
+    reason: &'static str,
+}
+
+fn lose(node: &mut Node, gpu: usize, code: u32) {
+    let error = CallError { call: "x".into(), code, text: "said".into() };
+    node.facts.nvml.gpus[gpu].error = Some(error);
+    node.facts.nvml.gpus[gpu].readings.recovery_action = None;
+}
+
+fn fail(node: &mut Node, outcome: Outcome) {
+    node.facts.nvml.outcome = outcome;
+}
+
+const INJECTIONS: &[Injection] = &[
+    Injection { name: "lost", break_it: |n, g| lose(n, g, 15), reason: "NvidiaXID79Error" },
+    Injection {
+        name: "wants a reset",
+        break_it: |n, g| lose(n, g, 16),
+        reason: "NvidiaXID95Error",
+    },
+    Injection {
+        name: "gone from the bus",
+        break_it: |n, g| drop(n.facts.pci.as_mut().unwrap().remove(g)),
+        reason: "",
+    },
+    Injection {
+        name: "hang",
+        break_it: |n, _| {
+            fail(n, Outcome::Hung { asking: "GPU 0".into(), after: Duration::from_secs(10) });
+        },
+        reason: "DCGMError",
+    },
+    Injection {
+        name: "helper dies for good",
+        break_it: |n, _| fail(n, Outcome::HelperFailed("it ended with signal 11".into())),
+        reason: "DCGMError",
+    },
+    Injection {
+        name: "module unloaded",
+        break_it: |n, _| {
+            n.facts.module.version = None;
+            n.facts.nvml.gpus.clear();
+            n.facts.nvml.driver = None;
+            fail(n, Outcome::NotAsked("the kernel module is not loaded"));
+        },
+        reason: "DCGMError",
+    },
+    Injection {
+        name: "48",
+        break_it: |n, g| n.xid(g, "48, pid=1, DBE", None),
+        reason: "NvidiaXID48Error",
+    },
+    Injection {
+        name: "62",
+        break_it: |n, g| n.xid(g, "62, PMU halt", None),
+        reason: "NvidiaXID62Error",
+    },
+    Injection {
+        name: "74",
+        break_it: |n, g| n.xid(g, "74, NVLink", None),
+        reason: "NvidiaXID74Error",
+    },
+    Injection {
+        name: "79",
+        break_it: |n, g| n.xid(g, "79, off the bus", None),
+        reason: "NvidiaXID79Error",
+    },
+    Injection {
+        name: "95",
+        break_it: |n, g| n.xid(g, "95, uncontained", None),
+        reason: "NvidiaXID95Error",
+    },
+    Injection {
+        name: "119",
+        break_it: |n, g| n.xid(g, "119, GSP", None),
+        reason: "NvidiaXID119Error",
+    },
+    Injection {
+        name: "140",
+        break_it: |n, g| n.xid(g, "140, ECC", None),
+        reason: "NvidiaXID140Error",
+    },
+    Injection {
+        name: "NVLink5",
+        break_it: |n, g| n.xid(g, "149, NETIR_LINK_EVT Fatal XC1 i2 Link 08 (0x4)", None),
+        reason: "NvidiaXID149Error",
+    },
+    Injection {
+        name: "SXid",
+        break_it: |n, _| {
+            n.log("nvidia-nvswitch0: SXid (PCI:0000:c0:00.0): 20034, Fatal, Link 30", None)
+        },
+        reason: "NvidiaFabricError",
+    },
+];
+
+#[test]
+fn every_fault_in_such_days_is_seen_and_its_end_too() {
+    each_seed(40 * INJECTIONS.len() as u64, |seed| {
+        let number = usize::try_from(seed).unwrap() % INJECTIONS.len();
+        let injection = &INJECTIONS[number];
+        let mut node = Node::new(seed);
+        node.day()?;
+        let healthy = node.facts.clone();
+        let broken_at = node.now;
+        let gpu = node.gpu();
+        (injection.break_it)(&mut node, gpu);
+        let named = |node: &Node| {
+            let standing = node.health.standing.as_ref().unwrap();
+            standing.status == Status::False
+                && (injection.reason.is_empty() || standing.reason == injection.reason)
+        };
+        while !named(&node) {
+            node.round();
+            if node.now > broken_at + Duration::from_secs(15) {
+                return Err(format!("{}: not seen: {:?}", injection.name, node.health.standing));
+            }
+        }
+        let since = node.health.standing.as_ref().unwrap().since;
+
+        // It stays for a while: its transition time does not move.
+        let broken = node.facts.clone();
+        for gpu in &mut node.facts.nvml.gpus {
+            gpu.readings.recovery_action = gpu.readings.recovery_action.map(|_| 1);
+        }
+        for _ in 0..5 {
+            node.round();
+        }
+        if node.health.standing.as_ref().unwrap().since != since {
+            return Err(format!("{}: its transition moved", injection.name));
+        }
+
+        // Repaired by a reset: the GPU is away, and comes back.
+        let repaired_at = {
+            node.facts = broken;
+            for gpu in &mut node.facts.nvml.gpus {
+                let error = CallError { call: "x".into(), code: 16, text: "in reset".into() };
+                gpu.error = Some(error);
+            }
+            node.round();
+            node.facts = healthy;
+            node.now
+        };
+        // A switch's error has no GPU that would be away: where the driver says nothing, an hour.
+        let patience = match (injection.name, node.facts.nvml.gpus[0].readings.recovery_action) {
+            ("SXid", _) => Duration::from_secs(3700),
+            _ => Duration::from_secs(15),
+        };
+        while node.status() != Status::True {
+            node.round();
+            if node.now > repaired_at + patience {
+                return Err(format!("{}: not cleared: {:?}", injection.name, node.health.standing));
+            }
+        }
+        Ok(())
+    });
+}
