@@ -36,7 +36,7 @@ build: setup ## the programs, the lab and the agent's tarball
 	$(CARGO) build --workspace --locked
 	@$(MAKE) --no-print-directory $(TARBALL)
 
-$(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*/*) amis/tarball.sh
+$(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*.path systemd/*/*) amis/tarball.sh
 	amis/tarball.sh $(BIN)/rollcall-agent $@
 
 .PHONY: corpus

@@ -16,7 +16,7 @@ units=$stage/etc/systemd/system
 install -D -m 0755 "$agent" "$stage/usr/bin/rollcall-agent"
 if command -v strip >/dev/null; then strip "$stage/usr/bin/rollcall-agent"; fi
 install -d -m 0755 "$units" "$units/kubelet.service.d"
-install -m 0644 "$systemd"/*.service "$units/"
+install -m 0644 "$systemd"/*.service "$systemd"/*.path "$units/"
 install -m 0644 "$systemd/kubelet.service.d/10-rollcall.conf" "$units/kubelet.service.d/"
 install -D -m 0755 "$systemd/libexec/fallback" "$stage/usr/libexec/rollcall/fallback"
 chmod 0755 "$stage"

@@ -105,7 +105,7 @@ pub(super) async fn run(
 /// to know. What it does not say in time stays as it was.
 async fn follow_services(root: Root, interval: Duration, services: watch::Sender<Services>) {
     let systemd = Systemd::new(root.clone());
-    // Without NVSwitches nothing hangs on them that could not wait.
+    // A single GPU has no fabric: nothing hangs on them that could not wait.
     let rarely = interval * 12;
     while !services.is_closed() {
         if module::read(&root).version.is_some() {
@@ -115,7 +115,8 @@ async fn follow_services(root: Root, interval: Duration, services: watch::Sender
                 known.persistenced = said.persistenced.or(known.persistenced.take());
             });
         }
-        let wait = if pci::nvswitches(&root) > 0 { interval } else { rarely };
+        let has_many = pci::gpus(&root).is_some_and(|gpus| gpus.len() > 1);
+        let wait = if has_many { interval } else { rarely };
         tokio::select! {
             () = sleep_until(Instant::now() + wait) => {}
             () = services.closed() => {}

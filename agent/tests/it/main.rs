@@ -5,7 +5,9 @@
 mod alive;
 mod clock;
 mod gpu;
+mod health;
 mod hostile;
 mod metadata;
 mod private;
+mod units;
 mod watch;

@@ -11,13 +11,13 @@ use nvml_sim::fault::Fault;
 
 use crate::gpu::{Node, h100s};
 
-struct Watch {
+pub(crate) struct Watch {
     child: Child,
     address: SocketAddr,
 }
 
 impl Watch {
-    fn start(node: &Node) -> Self {
+    pub(crate) fn start(node: &Node) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -32,7 +32,7 @@ impl Watch {
         Self { child, address }
     }
 
-    fn scrape(&self) -> Option<String> {
+    pub(crate) fn scrape(&self) -> Option<String> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n").ok()?;
         let mut answer = String::new();
@@ -41,7 +41,7 @@ impl Watch {
     }
 
     /// The first scrape that is as wanted, and how long it took.
-    fn until(&self, within: u64, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&self, within: u64, wanted: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             let text = self.scrape().unwrap_or_default();
@@ -49,12 +49,12 @@ impl Watch {
                 return text;
             }
             assert!(start.elapsed() < Duration::from_secs(within), "not in {within} s: {text}");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(100));
         }
     }
 
     /// Tells it to stop; how long it took.
-    fn stop(mut self) -> Duration {
+    pub(crate) fn stop(mut self) -> Duration {
         let start = Instant::now();
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -72,7 +72,7 @@ impl Drop for Watch {
     }
 }
 
-fn up(text: &str) -> (usize, usize) {
+pub(crate) fn up(text: &str) -> (usize, usize) {
     let gpus = text.lines().filter(|line| line.starts_with("rollcall_gpu_up{"));
     let (up, down): (Vec<_>, Vec<_>) = gpus.partition(|line| line.ends_with(" 1"));
     (up.len(), down.len())

@@ -102,8 +102,8 @@ fn standing(status: Status, reason: &str, message: &str, since: Moment) -> Stand
 
 /// The worst of what is open gives the reason; the message has all of it.
 fn ill(health: &Health, now: Moment) -> Standing {
-    let faults = health.ledger.open.iter().map(|fault| of_fault(fault));
-    let levels = health.levels.open().map(|level| of_level(level));
+    let faults = health.ledger.open.iter().map(of_fault);
+    let levels = health.levels.open().map(of_level);
     let mut open: Vec<(u8, String, String)> = levels.chain(faults).collect();
     open.sort_by_key(|(weight, ..)| std::cmp::Reverse(*weight));
     let reason = open.first().map_or_else(String::new, |(_, reason, _)| reason.clone());

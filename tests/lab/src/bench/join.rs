@@ -66,10 +66,10 @@ pub struct Named {
 /// A node that joins over and over.
 #[derive(Debug)]
 pub struct Node<'a> {
-    stage: &'a Stage,
-    case: Case,
-    root: PathBuf,
-    name: String,
+    pub(super) stage: &'a Stage,
+    pub(super) case: Case,
+    pub(super) root: PathBuf,
+    pub(super) name: String,
     agent: PathBuf,
     rounds: u32,
 }

@@ -1,8 +1,10 @@
 //! What the agent costs, measured: each figure beside its peer's, both sides in one run.
 //!
-//! [`join`] plays joins on one node, with the agent and without; [`program`] looks at the binary;
+//! [`join`] plays joins on one node, with the agent and without; [`health`] breaks its GPUs afterwards;
+//! [`program`] looks at the binary;
 //! [`summary`] is what comes out. What was not measured is not in it.
 
+pub mod health;
 pub mod join;
 pub mod program;
 pub mod summary;

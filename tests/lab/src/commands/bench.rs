@@ -74,6 +74,8 @@ pub(super) async fn run(arguments: BenchArgs) -> anyhow::Result<ExitCode> {
 async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Figure>> {
     let agent = arguments.agent.canonicalize().context("there is no agent to measure")?;
     let mut node = Node::launch(stage, &agent).await?;
+    // First: the joins that follow leave the node's report as they please.
+    let health = node.health(arguments.rounds).await?;
     let (mut with, mut without): (Vec<Sample>, Vec<Way>) = (Vec::new(), Vec::new());
     for round in 0..=arguments.rounds {
         // In turns, so that what changes on the machine falls on both.
@@ -130,6 +132,7 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     ] {
         figures.push(Figure::of(format!("fault to {channel}"), "s", samples).within(2.0));
     }
+    figures.extend(health);
     Ok(figures)
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use contract::Phase;
 use contract::join_report::{JoinOutcome, PhaseReport, PhaseState};
+use contract::{Phase, Reason};
 use nix::sys::signal::Signal;
 
 use super::case::{Case, Cue, Step};
@@ -12,6 +12,7 @@ use super::judge::{Heard, Judgement, Line, judge};
 use super::observe::Node;
 use super::stage::Stage;
 use super::user_data::render;
+use crate::faults::Fault;
 
 /// Between two looks at a node.
 const POLL: Duration = Duration::from_millis(300);
@@ -126,6 +127,7 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             tokio::time::sleep(Duration::from_secs(3)).await;
             stays_ready(node, lines)
         }
+        Step::Ill(reason, fault) => ill(node, *reason, fault).await,
         Step::KillJoin => {
             kill_join(node)?;
             let attempt = report.attempt;
@@ -146,6 +148,32 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             .await?;
             stays_ready(node, lines)
         }
+    }
+}
+
+/// Lays a fault on a node that has joined, until its condition says so; lifts it, until it does not.
+async fn ill(node: &Node<'_>, reason: Reason, fault: &Fault) -> Result<(), String> {
+    let said = |error: anyhow::Error| format!("{error:#}");
+    stands(node, "True", "").await?;
+    node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
+    stands(node, "False", reason.name()).await?;
+    node.stage.lift(node.case, &fault.to_string()).await.map_err(said)?;
+    stands(node, "True", "").await
+}
+
+/// Waits until the Node's condition about its GPUs has this status and names the reason.
+async fn stands(node: &Node<'_>, status: &str, reason: &str) -> Result<(), String> {
+    let deadline = Instant::now() + AGAIN;
+    loop {
+        let condition = node.gpu_condition().await.unwrap_or_default();
+        let names = condition["message"].as_str().is_some_and(|text| text.contains(reason));
+        if condition["status"] == status && names {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(format!("the condition is not {status} for {reason}: {condition}"));
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

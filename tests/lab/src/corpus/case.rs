@@ -275,12 +275,20 @@ pub enum Step {
     KillJoin,
     /// `reboot`: the instance reboots; the node must be Ready afterwards, in a new boot.
     Reboot,
+    /// `ill GpuLost gpu-lost=3`: the fault comes after the join; the Node's condition about its GPUs
+    /// must turn False and name the reason, and turn True again when the fault is lifted.
+    Ill(Reason, Fault),
 }
 
 impl TryFrom<String> for Step {
     type Error = crate::faults::FaultError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
+        if let Some((reason, fault)) = text.strip_prefix("ill ").and_then(|ill| ill.split_once(' '))
+            && let Ok(reason) = reason.parse()
+        {
+            return fault.parse().map(|fault| Self::Ill(reason, fault));
+        }
         match text.as_str() {
             "lift" => Ok(Self::Lift),
             "kill-join" => Ok(Self::KillJoin),

@@ -73,11 +73,21 @@ impl Node<'_> {
         Heard { parameter, tag, condition, ..near }
     }
 
-    async fn condition(&self, name: &str) -> Option<String> {
+    /// The Node's condition about its GPUs, as the API server has it.
+    pub(super) async fn gpu_condition(&self) -> Option<serde_json::Value> {
+        let name = self.near().report?.instance.name;
+        self.condition_of(&name).await
+    }
+
+    async fn condition_of(&self, name: &str) -> Option<serde_json::Value> {
         let node = self.stage.node(name).await?;
         let conditions = node["status"]["conditions"].as_array()?;
         let ours = [CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY];
-        let ours = conditions.iter().find(|c| ours.iter().any(|name| c["type"] == *name))?;
+        conditions.iter().find(|c| ours.iter().any(|name| c["type"] == *name)).cloned()
+    }
+
+    async fn condition(&self, name: &str) -> Option<String> {
+        let ours = self.condition_of(name).await?;
         Some(format!("{} {}", ours["reason"], ours["message"]))
     }
 }

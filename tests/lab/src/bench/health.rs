@@ -1,0 +1,89 @@
+//! Health after the join: how soon the Node's condition names what has happened to a GPU, and how soon
+//! it takes that back.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use contract::names::CONDITION_ACCELERATED_HARDWARE;
+use tokio::time::sleep;
+
+use super::Figure;
+use super::join::Node;
+
+/// How long a condition may take before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks: the error of a sample.
+const LOOK: Duration = Duration::from_millis(25);
+/// XIDs that are fatal, each once on a GPU of its own.
+const XIDS: [u32; 6] = [48, 62, 95, 140, 109, 143];
+/// GPUs that are lost, gone or hang, with what must be named. Each twice at most: a third time within an
+/// hour is a flapping, which is held on purpose.
+const FAULTS: [(&str, &str); 3] =
+    [("gpu-lost=3", "GpuLost"), ("gpu-missing=5", "GpuCountShort"), ("driver-hang", "DriverHang")];
+
+impl Node<'_> {
+    /// Breaks the node's GPUs, one after the other, and measures what its condition says.
+    ///
+    /// # Errors
+    /// When the condition does not follow.
+    pub async fn health(&self, rounds: u32) -> anyhow::Result<Vec<Figure>> {
+        self.until("True", "").await?;
+        let (mut logged, mut over) = (Vec::new(), Vec::new());
+        for (gpu, code) in (0_u32..).zip(XIDS).take(rounds.max(1) as usize) {
+            self.log_xid(gpu, code)?;
+            logged.push(self.until("False", &format!("XID {code} ")).await?);
+            over.push(self.until("True", "").await?);
+        }
+        let (mut seen, mut cleared) = (Vec::new(), Vec::new());
+        for (fault, reason) in FAULTS {
+            for _ in 0..rounds.clamp(1, 2) {
+                self.stage.fault(&self.case, fault).await?;
+                seen.push(self.until("False", reason).await?);
+                self.stage.lift(&self.case, fault).await?;
+                cleared.push(self.until("True", "").await?);
+            }
+        }
+        Ok(vec![
+            Figure::of("health: XID in the kernel log to condition", "s", logged).within(2.0),
+            Figure::of("health: XID that is over to condition", "s", over).within(15.0),
+            Figure::of("health: lost, missing or hung GPU to condition", "s", seen).within(15.0),
+            Figure::of("health: repair to condition", "s", cleared).within(15.0),
+        ])
+    }
+
+    /// Has the driver log an XID, as the kernel log has it.
+    fn log_xid(&self, gpu: u32, code: u32) -> anyhow::Result<()> {
+        let state = nvml_sim::State::read(&self.root)?;
+        let pci = &state.gpu(gpu).context("there is no such GPU")?.pci;
+        let address = pci.trim_end_matches(".0");
+        let text = format!(
+            "4,{},{}000000,-;NVRM: Xid (PCI:{address}): {code}, pid=7, name=bench, of the bench\n",
+            1000 + code,
+            1000 + code
+        );
+        let mut log =
+            OpenOptions::new().append(true).create(true).open(self.root.join("dev/kmsg"))?;
+        Ok(log.write_all(text.as_bytes())?)
+    }
+
+    /// How long it takes, in seconds, until the condition has this status and says this.
+    async fn until(&self, status: &str, says: &str) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(node) = self.stage.node(&self.name).await
+                && let Some(conditions) = node["status"]["conditions"].as_array()
+                && conditions.iter().any(|one| {
+                    one["type"] == CONDITION_ACCELERATED_HARDWARE
+                        && one["status"] == status
+                        && one["message"].as_str().is_some_and(|text| text.contains(says))
+                })
+            {
+                return Ok(start.elapsed().as_secs_f64());
+            }
+            sleep(LOOK).await;
+        }
+        bail!("the condition of `{}` does not become {status} for {says}", self.name)
+    }
+}
