@@ -13,6 +13,7 @@ use crate::phases::drivers;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Evidence {
     pub(super) is_complete: bool,
+    pub(super) is_unloaded: bool,
     pub(super) findings: Vec<Finding>,
     pub(super) blind: Option<String>,
     pub(super) gpus: Vec<GpuLook>,
@@ -49,6 +50,7 @@ pub(super) fn of(observed: &Observed, reads_log: bool) -> Option<Evidence> {
         .then(|| "neither the kernel log nor NVML tells of XIDs".to_owned());
     Some(Evidence {
         is_complete: facts.nvml.outcome == Outcome::Complete,
+        is_unloaded: matches!(facts.nvml.outcome, Outcome::NotAsked(_)),
         blind: observed.blind.clone().or(forbidden).or(unheard),
         gpus: gpus.collect(),
         findings,

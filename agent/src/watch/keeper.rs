@@ -154,6 +154,7 @@ impl Keeper {
         let look = Look {
             is_round,
             is_complete: evidence.is_complete,
+            is_unloaded: evidence.is_unloaded,
             findings: &evidence.findings,
             blind: evidence.blind.clone(),
             gpus: &evidence.gpus,

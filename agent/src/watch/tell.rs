@@ -56,7 +56,7 @@ struct Teller {
     monitor: Option<(Monitor, Instant)>,
     events: VecDeque<Event>,
     /// What could not be said is tried again then, and how long to wait after that.
-    refused: Option<(Standing, Instant, Duration)>,
+    refused: Option<(Option<Standing>, Instant, Duration)>,
 }
 
 impl Teller {
@@ -81,24 +81,31 @@ impl Teller {
         self.events.push_back(event);
     }
 
-    /// When there is something to try again.
+    /// When there is something to try again; never at once.
     fn again(&self) -> Instant {
-        self.refused.as_ref().map_or_else(|| Instant::now() + HEARTBEAT, |(_, at, _)| *at)
+        let now = Instant::now();
+        match &self.refused {
+            Some((_, at, _)) if *at > now => *at,
+            Some(_) => now + RETRY.0,
+            None => now + HEARTBEAT,
+        }
     }
 
     /// Makes the Node say it, if it does not. Something new to say is tried at once; the same again
     /// only after a wait.
     async fn say(&mut self, view: &View) {
-        let Some(standing) = &view.health.standing else { return };
-        let is_fresh = |(said, at): &(Standing, Instant)| {
-            condition::is_same(said, standing) && at.elapsed() < HEARTBEAT
-        };
-        let is_said = self.written.as_ref().is_some_and(is_fresh);
+        let standing = view.health.standing.as_ref();
+        let is_said = standing.is_none_or(|standing| {
+            self.written.as_ref().is_some_and(|(said, at)| {
+                condition::is_same(said, standing) && at.elapsed() < HEARTBEAT
+            })
+        });
         if is_said && self.events.is_empty() {
+            self.refused = None;
             return;
         }
         let wait = match &self.refused {
-            Some((said, until, wait)) if condition::is_same(said, standing) => {
+            Some((said, until, wait)) if is_as(said.as_ref(), standing) => {
                 if Instant::now() < *until {
                     return;
                 }
@@ -107,23 +114,18 @@ impl Teller {
             _ => RETRY.0,
         };
         let node = view.observed.snapshot.hostname.as_str();
-        match self.exchange(node, standing, is_said).await {
+        match self.exchange(node, standing.filter(|_| !is_said)).await {
             Ok(()) => self.refused = None,
             Err(error) => {
                 tracing::debug!(error = %ErrorChain(&error), "the Node cannot be told yet");
                 // The next try starts with a client of its own: the cluster's CA may have changed.
                 self.client = None;
-                self.refused = Some((standing.clone(), Instant::now() + wait, wait));
+                self.refused = Some((standing.cloned(), Instant::now() + wait, wait));
             }
         }
     }
 
-    async fn exchange(
-        &mut self,
-        node: &str,
-        standing: &Standing,
-        is_said: bool,
-    ) -> Result<(), KubeError> {
+    async fn exchange(&mut self, node: &str, unsaid: Option<&Standing>) -> Result<(), KubeError> {
         let deadline = Deadline::within(EXCHANGE);
         let client = match self.client.take() {
             Some(client) => client,
@@ -132,7 +134,7 @@ impl Teller {
                 Client::from_kubeconfig(&self.root, credentials)?
             }
         };
-        if !is_said {
+        if let Some(standing) = unsaid {
             self.write(&client, node, standing, deadline).await?;
         }
         while let Some(event) = self.events.front() {
@@ -195,5 +197,13 @@ impl Teller {
         };
         self.monitor = Some((monitor, Instant::now()));
         monitor
+    }
+}
+
+/// Whether two things to say are the same.
+fn is_as(one: Option<&Standing>, other: Option<&Standing>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => condition::is_same(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }

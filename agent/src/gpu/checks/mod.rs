@@ -13,6 +13,7 @@ use contract::Reason;
 
 use super::catalogue::Check;
 use super::sample::{CallError, GpuSample};
+use super::xid::{Record, Table, table};
 use crate::phases::drivers::{DriverFacts, Expected};
 
 /// What a check has found.
@@ -55,6 +56,7 @@ pub fn health(facts: &DriverFacts, expected: &Expected) -> Vec<Found> {
         found.extend(memory::of_gpu(gpu));
         found.extend(persistence(gpu));
         found.extend(recovery(gpu));
+        found.extend(fatal_xid(facts, gpu));
     }
     found.extend(fabric::manager(facts));
     found.extend(fabric::of_gpus(facts));
@@ -91,6 +93,22 @@ fn recovery(gpu: &GpuSample) -> Option<Found> {
     };
     let what = format!("is told by its driver to need {asked}");
     Some(Found::of(Check::RecoveryAction, Reason::GpuResetRequired, what).on(gpu))
+}
+
+/// The last fatal XID of a GPU in this boot. Where the driver says itself what it needs, that outranks
+/// what it has logged.
+fn fatal_xid(facts: &DriverFacts, gpu: &GpuSample) -> Option<Found> {
+    if gpu.readings.recovery_action.is_some() {
+        return None;
+    }
+    let table = Table::default();
+    let is_fatal = |record: &&Record| {
+        !record.switch && record.pci == gpu.pci && table.rule(record).class.is_fatal()
+    };
+    let code = facts.xids.iter().rev().find(is_fatal)?.code;
+    let meaning = table::meaning(code).unwrap_or("unknown");
+    let what = format!("has logged XID {code} ({meaning}) in this boot");
+    Some(Found::of(Check::Xid, Reason::FatalXid, what).on(gpu))
 }
 
 /// GPUs that answer with an error that has a reason of its own.

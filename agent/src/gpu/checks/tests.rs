@@ -299,3 +299,25 @@ fn efa_by_the_configuration_and_by_the_bus() {
         assert_eq!(health(&facts, &p5()), [], "{port:?}");
     }
 }
+
+#[test]
+fn a_fatal_xid_of_this_boot_counts_where_the_driver_says_nothing_itself() {
+    let mut facts = healthy();
+    let pci = facts.nvml.gpus[2].pci.clone();
+    let xid = |code, switch| crate::gpu::xid::Record {
+        pci: pci.clone(),
+        code,
+        switch,
+        ..crate::gpu::xid::Record::default()
+    };
+    facts.xids = vec![xid(95, false), xid(31, false), xid(20034, true)];
+    for gpu in &mut facts.nvml.gpus {
+        gpu.readings.recovery_action = Some(0);
+    }
+    assert_eq!(health(&facts, &p5()), []);
+    facts.nvml.gpus[2].readings.recovery_action = None;
+    let found = health(&facts, &p5());
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((found.reason, found.gpu), (Reason::FatalXid, Some(2)));
+    assert_eq!(found.what, "has logged XID 95 (Uncontained memory error) in this boot");
+}

@@ -13,6 +13,7 @@ use crate::gpu::module::{self, Module};
 use crate::gpu::pci::{self, PciGpu};
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome};
 use crate::gpu::sample::{Failure, GpuSample};
+use crate::gpu::xid::{self, Record};
 use crate::gpu::{cdi, library};
 use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root, clock};
@@ -48,6 +49,8 @@ pub struct DriverFacts {
     pub library_version: Option<String>,
     /// What NVML says.
     pub nvml: NvmlFacts,
+    /// What the driver has logged since the boot; only the join asks, the watch has its own account.
+    pub xids: Vec<Record>,
     /// The daemons beside the driver.
     pub services: Services,
     /// The driver units that exist; asked for only when something is amiss.
@@ -93,6 +96,7 @@ impl Default for DriverFacts {
             module: Module::default(),
             library_version: None,
             nvml: NvmlFacts::none(Outcome::NotAsked("nobody has asked yet")),
+            xids: Vec::new(),
             services: Services::default(),
             units: Vec::new(),
             unit_log: Vec::new(),
@@ -115,6 +119,7 @@ impl DriverFacts {
             efa: efa::read(root),
             library_version: library::version(root),
             nvml,
+            xids: Vec::new(),
             services: Services::default(),
             units: Vec::new(),
             unit_log: Vec::new(),
@@ -149,7 +154,8 @@ pub async fn gather_with(helper: &Helper, root: &Root, deadline: Deadline) -> Dr
     let (nvml, services) =
         tokio::join!(ask_nvml(helper, root, deadline), Services::ask(&systemd, deadline));
     // After NVML, which makes missing device nodes.
-    let mut facts = DriverFacts { services, ..DriverFacts::look(root, nvml) };
+    let xids = xid::since_boot(root);
+    let mut facts = DriverFacts { services, xids, ..DriverFacts::look(root, nvml) };
     if facts.is_amiss() {
         // Without an answer in time the units stay unknown: the facts above stand alone.
         let asking = timeout_at(deadline.instant(), ask_units(&systemd));

@@ -46,6 +46,7 @@ fn said(observed: &Observed) -> Standing {
         let look = Look {
             is_round: true,
             is_complete: evidence.is_complete,
+            is_unloaded: evidence.is_unloaded,
             findings: &evidence.findings,
             blind: evidence.blind.clone(),
             gpus: &evidence.gpus,

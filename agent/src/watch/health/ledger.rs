@@ -252,7 +252,9 @@ impl Fault {
                 look.gpus.iter().all(|gpu| gpu.answers && matches!(gpu.recovery, None | Some(0)))
             } else {
                 let gpu = look.gpus.iter().find(|gpu| gpu.pci == self.pci);
-                self.was_away |= gpu.is_none_or(|gpu| !gpu.answers);
+                // One that a hang hides has not been away.
+                self.was_away |=
+                    gpu.map_or(look.is_complete || look.is_unloaded, |gpu| !gpu.answers);
                 gpu.is_some_and(|gpu| gpu.answers && matches!(gpu.recovery, None | Some(0)))
             };
         self.clean = if healthy { self.clean.saturating_add(1) } else { 0 };

@@ -67,6 +67,8 @@ pub struct Look<'a> {
     pub is_round: bool,
     /// Whether the driver has answered for every GPU in them.
     pub is_complete: bool,
+    /// Whether the driver is not there to be asked: it is being loaded anew.
+    pub is_unloaded: bool,
     /// What the catalogue finds in them.
     pub findings: &'a [Finding],
     /// Why we cannot see, when we cannot.

@@ -119,6 +119,7 @@ impl Node {
         let look = Look {
             is_round,
             is_complete: evidence.is_complete,
+            is_unloaded: evidence.is_unloaded,
             findings: &evidence.findings,
             blind: evidence.blind.clone(),
             gpus: &evidence.gpus,

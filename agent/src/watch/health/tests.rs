@@ -49,6 +49,7 @@ impl Node {
         let look = Look {
             is_round,
             is_complete: self.is_complete,
+            is_unloaded: false,
             findings: &self.findings,
             blind: self.blind.clone(),
             gpus: &self.gpus,
