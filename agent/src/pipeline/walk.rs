@@ -4,7 +4,6 @@
 mod registration;
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::Duration;
 
 use contract::agent_config::{CniKind, Deadlines, GpuOffer};
@@ -32,7 +31,9 @@ use crate::phases::configure::{self, NodeConfig};
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::Proofs;
-use crate::phases::{bootstrap, cni, drivers, nodeadm, notices, preflight, ready, register};
+use crate::phases::{
+    bootstrap, cloud_init, cni, drivers, nodeadm, notices, preflight, ready, register,
+};
 use crate::repair::{self, Climb, Ladder};
 use crate::report::channel::serve;
 use crate::report::parameter::ReportParameter;

@@ -76,31 +76,7 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     let mut node = Node::launch(stage, &agent).await?;
     // First: the joins that follow leave the node's report as they please.
     let health = node.health(arguments.rounds).await?;
-    let (mut with, mut without): (Vec<Sample>, Vec<Way>) = (Vec::new(), Vec::new());
-    for round in 0..=arguments.rounds {
-        // In turns, so that what changes on the machine falls on both.
-        let (peer, ours) = if round % 2 == 0 {
-            let peer = node.without_agent().await?;
-            (peer, node.with_agent().await?)
-        } else {
-            let ours = node.with_agent().await?;
-            (node.without_agent().await?, ours)
-        };
-        let phases: Vec<String> =
-            ours.phases.iter().map(|(phase, ms)| format!("{phase} {ms}")).collect();
-        output::progress(&format!(
-            "bench: join {round}: {:.0} ms alone, {:.0} ms with the agent ({}), {:.1} MiB",
-            peer.ready,
-            ours.way.ready,
-            phases.join(", "),
-            ours.rss
-        ));
-        // The first round warms the caches of both.
-        if round > 0 {
-            without.push(peer);
-            with.push(ours);
-        }
-    }
+    let (with, without) = joins(&mut node, arguments.rounds).await?;
     let mut named: Vec<Named> = Vec::new();
     for (fault, reason) in FAULTS {
         for round in 0..arguments.rounds.div_ceil(3) {
@@ -134,6 +110,35 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     }
     figures.extend(health);
     Ok(figures)
+}
+
+/// Joins with the agent and without it, in turns: what changes on the machine falls on both.
+async fn joins(node: &mut Node<'_>, rounds: u32) -> anyhow::Result<(Vec<Sample>, Vec<Way>)> {
+    let (mut with, mut without): (Vec<Sample>, Vec<Way>) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let (peer, ours) = if round % 2 == 0 {
+            let peer = node.without_agent().await?;
+            (peer, node.with_agent().await?)
+        } else {
+            let ours = node.with_agent().await?;
+            (node.without_agent().await?, ours)
+        };
+        let phases: Vec<String> =
+            ours.phases.iter().map(|(phase, ms)| format!("{phase} {ms}")).collect();
+        output::progress(&format!(
+            "bench: join {round}: {:.0} ms alone, {:.0} ms with the agent ({}), {:.1} MiB",
+            peer.ready,
+            ours.way.ready,
+            phases.join(", "),
+            ours.rss
+        ));
+        // The first round warms the caches of both.
+        if round > 0 {
+            without.push(peer);
+            with.push(ours);
+        }
+    }
+    Ok((with, without))
 }
 
 /// The real nodeadm's memory, where it was built: of `config check`, which writes nothing.
