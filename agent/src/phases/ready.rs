@@ -1,15 +1,17 @@
 //! Phase 8: network up, Node Ready, and as many GPUs on offer as NVML sees.
 
 pub mod ipamd;
+pub mod offer;
 
 use contract::agent_config::GpuOffer;
-use contract::names::{DRA_DRIVER, RESOURCE_GPU};
-use contract::{ErrorChain, Finding, Phase, Reason, Verdict, dra};
+use contract::names::RESOURCE_GPU;
+use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde_json::Value;
 
 use self::ipamd::Ipamd;
+pub use self::offer::{Slices, look_at_slices};
 use crate::host::Deadline;
-use crate::kube::{Client, KubeError};
+use crate::kube::Client;
 
 /// What the Node object says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,58 +32,12 @@ pub struct Facts {
     pub slices: Slices,
 }
 
-/// What the ResourceSlices of the node's GPU driver hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Slices {
-    /// Nobody has looked: GPUs are not offered this way.
-    #[default]
-    NotAsked,
-    /// We may not read them, or the cluster serves none.
-    Unknown(String),
-    /// They could not be read this time.
-    Unread(String),
-    /// They were read.
-    Seen {
-        /// All GPUs in them.
-        capacity: u32,
-        /// Those without a taint that keeps pods away.
-        allocatable: u32,
-    },
-}
-
-impl Slices {
-    fn of(read: Result<Option<Vec<Value>>, KubeError>, node: &str) -> Self {
-        match read {
-            Ok(Some(items)) => {
-                let (capacity, allocatable) = dra::gpus(&items, node);
-                Self::Seen { capacity, allocatable }
-            }
-            Ok(None) => Self::Unknown("the cluster serves no `resource.k8s.io/v1`".into()),
-            Err(error @ KubeError::Forbidden(_)) => Self::Unknown(ErrorChain(&error).to_string()),
-            Err(error) => Self::Unread(ErrorChain(&error).to_string()),
-        }
-    }
-}
-
-/// Looks at the Node, and at its ResourceSlices where GPUs are offered by them.
+/// Looks at the Node and at its ResourceSlices.
 pub async fn gather(kube: &Client, name: &str, offer: GpuOffer, deadline: Deadline) -> Facts {
     let (node, slices) =
         tokio::join!(kube.node(name, deadline), look_at_slices(kube, name, offer, deadline));
     let facts = Facts::of(node.map_err(|error| ErrorChain(&error).to_string()));
     Facts { slices, ..facts }
-}
-
-/// Looks at the node's ResourceSlices, where GPUs are offered by them.
-pub async fn look_at_slices(
-    kube: &Client,
-    name: &str,
-    offer: GpuOffer,
-    deadline: Deadline,
-) -> Slices {
-    match offer {
-        GpuOffer::Dra => Slices::of(kube.resource_slices(name, deadline).await, name),
-        GpuOffer::DevicePlugin | GpuOffer::None => Slices::NotAsked,
-    }
 }
 
 /// What the node must offer.
@@ -125,20 +81,13 @@ impl Facts {
 /// Whether workloads can run here. Everything that is missing can still come.
 #[must_use]
 pub fn verdict(facts: &Facts, wanted: Wanted) -> Verdict {
-    match readiness(facts).or_else(|| offer(facts, wanted)) {
-        None => Verdict::of(twice(facts).into_iter().collect()),
+    let missing = || offer::of(wanted.offer).missing(facts, wanted.gpus);
+    match readiness(facts).or_else(missing) {
+        None => Verdict::of(offer::twice(facts).into_iter().collect()),
         Some((reason, summary)) => {
             Verdict::Wait(Box::new(Finding::new(reason, Phase::Ready, summary)))
         }
     }
-}
-
-/// GPUs on offer by a device plugin and in ResourceSlices at once.
-fn twice(facts: &Facts) -> Option<Finding> {
-    let Slices::Seen { allocatable: sliced @ 1.., .. } = facts.slices else { return None };
-    let plugged = facts.allocatable.filter(|count| *count > 0)?;
-    let what = format!("{plugged} `{RESOURCE_GPU}` and {sliced} GPUs in ResourceSlices");
-    Some(Finding::new(Reason::GpuAdvertisedTwice, Phase::Ready, what))
 }
 
 fn readiness(facts: &Facts) -> Option<(Reason, String)> {
@@ -167,57 +116,12 @@ fn readiness(facts: &Facts) -> Option<(Reason, String)> {
     Some((Reason::NodeNotReady, summary))
 }
 
-fn offer(facts: &Facts, wanted: Wanted) -> Option<(Reason, String)> {
-    let Wanted { gpus, offer } = wanted;
-    if gpus == 0 {
-        return None;
-    }
-    match offer {
-        GpuOffer::None => None,
-        GpuOffer::Dra => by_slices(&facts.slices, gpus),
-        GpuOffer::DevicePlugin => {
-            let offered = facts.allocatable.unwrap_or_default();
-            let ever = facts.capacity.unwrap_or_default();
-            if offered >= gpus {
-                None
-            } else if offered == 0 && ever == 0 {
-                let what = format!("no `{RESOURCE_GPU}` on offer, NVML sees {gpus} GPUs");
-                Some((Reason::DevicePluginAbsent, what))
-            } else {
-                let what = format!("{offered} of {gpus} GPUs are allocatable (capacity {ever})");
-                Some((Reason::GpuAllocatableShort, what))
-            }
-        }
-    }
-}
-
-/// What is missing in the ResourceSlices. What we may not read holds nobody up.
-fn by_slices(slices: &Slices, gpus: u32) -> Option<(Reason, String)> {
-    match slices {
-        Slices::NotAsked | Slices::Unknown(_) => None,
-        Slices::Unread(why) => {
-            Some((Reason::DevicePluginAbsent, format!("ResourceSlices cannot be read: {why}")))
-        }
-        Slices::Seen { allocatable, .. } if *allocatable >= gpus => None,
-        Slices::Seen { capacity: 0, .. } => {
-            let what =
-                format!("no GPU in a ResourceSlice of `{DRA_DRIVER}`, NVML sees {gpus} GPUs");
-            Some((Reason::DevicePluginAbsent, what))
-        }
-        Slices::Seen { capacity, allocatable } => {
-            let what = format!(
-                "{allocatable} of {gpus} GPUs are allocatable by ResourceSlices (in them: {capacity})"
-            );
-            Some((Reason::GpuAllocatableShort, what))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kube::KubeError;
 
     const WANTED: Wanted = Wanted { gpus: 8, offer: GpuOffer::DevicePlugin };
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use contract::agent_config::Repair;
+
 use crate::config::raw::{RawPool, RawSize, RawTaint};
 use crate::config::resolve::{Judge, check_name, check_tags};
 use crate::config::spec::{Capacity, DevicePlugin, PoolClass, PoolSpec, Size, Taint};
@@ -63,6 +65,11 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
             _ => Capacity::OnDemand,
         },
         quorum: quorum?,
+        repair: match raw.repair.as_deref() {
+            Some("off") => Repair::Off,
+            Some("on") => Repair::On,
+            _ => Repair::default(),
+        },
     })
 }
 

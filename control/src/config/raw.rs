@@ -58,6 +58,7 @@ pub(crate) struct RawPool {
     pub(crate) capacity: Option<String>,
     pub(crate) replace_failed: Option<u64>,
     pub(crate) quorum: Option<u64>,
+    pub(crate) repair: Option<String>,
 }
 
 /// The size of a pool.

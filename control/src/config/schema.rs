@@ -85,6 +85,7 @@ const POOL: Shape = Shape::Fields(&[
     optional("capacity", Shape::Word(&["on-demand", "spot"])),
     optional("replaceFailed", Shape::Count),
     optional("quorum", Shape::Count),
+    optional("repair", Shape::Word(&["off", "observe", "on"])),
 ]);
 
 const SIZE: Shape = Shape::Fields(&[

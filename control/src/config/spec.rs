@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use contract::agent_config::GpuOffer;
+use contract::agent_config::{GpuOffer, Repair};
 use contract::names::{LABEL_NODE_TYPE, LABEL_POOL, RESOURCE_GPU};
 use serde::Serialize;
 
@@ -150,6 +150,8 @@ pub struct PoolSpec {
     pub capacity: Capacity,
     /// Number of its nodes that must be ready for the gate to open.
     pub quorum: u32,
+    /// Whether nodes repair their GPUs before they are refused.
+    pub repair: Repair,
 }
 
 impl PoolSpec {

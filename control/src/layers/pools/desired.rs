@@ -198,6 +198,7 @@ fn user_data(
     let none = ExpectedGpus { count: 0, model: None, memory_mib: None };
     agent.gpus = Some(kind.gpus.clone().unwrap_or(none));
     agent.gpu_offer = pool.device_plugin.offer();
+    agent.repair = pool.repair;
     agent.install = identity::install(inputs);
     agent.evidence_bucket.clone_from(&inputs.spec.evidence_bucket);
     UserData {

@@ -26,6 +26,7 @@ use crate::faults::hardware::Hardware;
 use crate::faults::local::Local;
 use crate::imds::{Imds, Tasks};
 use crate::kubernetes::dra_driver_double;
+use crate::kubernetes::kubelet_standin::Knobs;
 use crate::nodes::machine::{Ground, MachineError};
 use crate::processes;
 use crate::systemctl_double::state::{Exit, Store};
@@ -484,11 +485,18 @@ impl Node {
         }
     }
 
+    /// Whether the DRA driver's double is to offer what the device plugin offers.
+    #[must_use]
+    pub fn offers_twice(&self) -> bool {
+        Knobs::read(&self.root).is_ok_and(|knobs| knobs.gpus_also_by_dra)
+    }
+
     /// What the DRA driver's double offers of the node, whose Node object has this name; nothing
     /// where GPUs are offered in another way.
     #[must_use]
     pub fn resource_slice(&self, name: &str) -> Option<serde_json::Value> {
-        let state = self.by_dra.then(|| nvml_sim::State::read(&self.root)).and_then(Result::ok);
+        let by_dra = self.by_dra || self.offers_twice();
+        let state = by_dra.then(|| nvml_sim::State::read(&self.root)).and_then(Result::ok);
         state.map(|state| dra_driver_double::slice(name, &state))
     }
 

@@ -187,8 +187,13 @@ impl Runner {
     /// What Ready nodes offer by DRA: the driver's pod needs the node's network.
     fn slices(&self, objects: &[kubernetes::NodeView]) -> Vec<serde_json::Value> {
         let known = self.known();
-        let ready = objects.iter().filter(|object| object.ready);
-        ready.filter_map(|o| known.nodes.get(&o.instance_id)?.resource_slice(&o.name)).collect()
+        let of = |object: &kubernetes::NodeView| {
+            let node = known.nodes.get(&object.instance_id)?;
+            // A second offer must be there before the first, or a join that ends with it has missed it.
+            let is_up = object.ready || node.offers_twice();
+            if is_up { node.resource_slice(&object.name) } else { None }
+        };
+        objects.iter().filter_map(of).collect()
     }
 
     async fn tick(self: Arc<Self>) {

@@ -28,6 +28,8 @@ pub struct Knobs {
     pub device_plugin_held: bool,
     /// The device plugin offers at most so many GPUs.
     pub gpus_offered: Option<u32>,
+    /// The DRA driver's double offers the GPUs too, from the registration on.
+    pub gpus_also_by_dra: bool,
 }
 
 impl Default for Knobs {
@@ -40,6 +42,7 @@ impl Default for Knobs {
             status_held: false,
             device_plugin_held: false,
             gpus_offered: None,
+            gpus_also_by_dra: false,
         }
     }
 }
@@ -50,7 +53,7 @@ impl Knobs {
     /// # Errors
     ///
     /// When the file is there and does not hold knobs.
-    pub(super) fn read(root: &Path) -> Result<Self, String> {
+    pub fn read(root: &Path) -> Result<Self, String> {
         let mut knobs = match std::fs::read(root.join(CONFIG)) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string())?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::default(),
