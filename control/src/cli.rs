@@ -33,6 +33,8 @@ pub struct Global {
 /// The verbs, in the order in which an operator meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say what stands in a fleet's way, and touch nothing.
+    Doctor(DoctorArgs),
     /// Show what `up` would do, and touch nothing.
     Plan(PlanArgs),
     /// Build the fleet, layer by layer, and prove each layer before the next.
@@ -45,6 +47,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// Say what a reason means and what to do about it.
     Explain(ExplainArgs),
+    /// Print the JSON Schema of fleet files, for editors.
+    Schema,
     /// Print the cluster's facts: endpoint, CA, roles, service CIDR.
     Facts(FactsArgs),
     /// Print a Kubernetes token for the cluster: an exec credential.
@@ -86,12 +90,49 @@ pub struct FleetArgs {
     pub fleet: Option<String>,
 }
 
+/// The fleet file, and what is laid over it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FileArgs {
+    /// Fleet file; `-` reads stdin. Further ones are laid over the first: fields replace fields, pools
+    /// of a name are joined.
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Set one value over all files: `network.zones=3`, `pools.h100.size.desired=8`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl FileArgs {
+    /// How the file is called in messages.
+    #[must_use]
+    pub fn named(&self) -> String {
+        let files = self.files.iter().map(|file| file.display().to_string());
+        files.collect::<Vec<_>>().join(" + ")
+    }
+
+    /// The same arguments as somebody types them again.
+    #[must_use]
+    pub fn again(&self) -> String {
+        let files = self.files.iter().map(|file| format!("-f {}", file.display()));
+        let sets = self.sets.iter().map(|set| format!("--set '{set}'"));
+        files.chain(sets).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// `control doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The fleet file.
+    #[command(flatten)]
+    pub fleet: FileArgs,
+}
+
 /// `control plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Fleet file; `-` reads stdin.
-    #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
+    /// The fleet file.
+    #[command(flatten)]
+    pub fleet: FileArgs,
     /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub agent_tarball: Option<PathBuf>,
@@ -112,9 +153,9 @@ pub struct PlanArgs {
 /// `control drift`.
 #[derive(Debug, Args)]
 pub struct DriftArgs {
-    /// Fleet file; `-` reads stdin.
-    #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
+    /// The fleet file.
+    #[command(flatten)]
+    pub fleet: FileArgs,
     /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub agent_tarball: Option<PathBuf>,
@@ -129,9 +170,9 @@ pub struct DriftArgs {
 /// `control up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// Fleet file; `-` reads stdin.
-    #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
+    /// The fleet file.
+    #[command(flatten)]
+    pub fleet: FileArgs,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
@@ -141,6 +182,9 @@ pub struct UpArgs {
     /// Build up to this layer and stop.
     #[arg(long, value_enum, value_name = "LAYER")]
     pub through: Option<Layer>,
+    /// Build this layer alone, on those below as they are.
+    #[arg(long, value_enum, value_name = "LAYER", conflicts_with = "through")]
+    pub only: Option<Layer>,
     /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
     #[arg(long, value_name = "FILE")]
     pub agent_tarball: Option<PathBuf>,

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod diagnose;
+pub mod doctor;
 pub mod stack;
 
 pub mod launch;

@@ -16,9 +16,9 @@ use crate::stack::driver::PlannedStep;
 /// The fleet file's problems, or what could not be read.
 pub async fn run(args: &DriftArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
     let tarball = args.agent_tarball.as_deref();
-    let (_, plan) = plan::of_file(&args.file, tarball, context).await?;
-    let file = args.file.display().to_string();
-    context.printer.data(args.output.output, &plan, |plan, style| text(plan, &file, style))?;
+    let (_, plan) = plan::of_file(&args.fleet, tarball, context).await?;
+    let again = args.fleet.again();
+    context.printer.data(args.output.output, &plan, |plan, style| text(plan, &again, style))?;
     Ok(match args.detailed_exitcode && !plan.is_empty() {
         true => ExitCode::ChangesPending,
         false => ExitCode::Success,
@@ -27,7 +27,7 @@ pub async fn run(args: &DriftArgs, context: &Context<'_>) -> anyhow::Result<Exit
 
 /// What has drifted, as a person reads it.
 #[must_use]
-pub fn text(plan: &Plan, file: &str, style: Style) -> String {
+pub fn text(plan: &Plan, again: &str, style: Style) -> String {
     let fleet = &plan.fleet;
     if plan.is_empty() {
         return format!("No drift: {fleet} is as asked.\n");
@@ -43,7 +43,7 @@ pub fn text(plan: &Plan, file: &str, style: Style) -> String {
     let count = plan.add + plan.change + plan.replace + plan.destroy;
     let things = if count == 1 { "1 thing is" } else { &format!("{count} things are") };
     out.push_str(&format!("\n{fleet} has drifted: {things} not as asked.\n"));
-    out.push_str(&format!("To mend it: control up -f {file}\n"));
+    out.push_str(&format!("To mend it: control up {again}\n"));
     out
 }
 
@@ -72,7 +72,7 @@ mod tests {
             why: "does not exist".into(),
         };
         let layers = vec![PlannedLayer { layer: Layer::Network, steps: vec![step] }];
-        let said = text(&Plan::of("prod", layers), "fleet.yaml", Style::PLAIN);
+        let said = text(&Plan::of("prod", layers), "-f fleet.yaml", Style::PLAIN);
         let expected = "\
 \x20 network    + route table prod-private  is gone
 

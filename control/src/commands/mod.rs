@@ -1,6 +1,7 @@
 //! The verbs, one file each: they read the command line, call the library and print.
 
 pub mod diagnose;
+pub mod doctor;
 pub mod down;
 pub mod drift;
 pub mod explain;
@@ -9,6 +10,7 @@ pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
 pub mod saved_plan;
+pub mod schema;
 mod session;
 pub mod status;
 pub mod token;
@@ -35,12 +37,14 @@ pub struct Context<'a> {
 pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
     let context = Context { global: &cli.global, printer };
     match cli.command {
+        Command::Doctor(args) => doctor::run(&args, &context).await,
         Command::Plan(args) => plan::run(&args, &context).await,
         Command::Drift(args) => drift::run(&args, &context).await,
         Command::Up(args) => up::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
         Command::Diagnose(args) => diagnose::run(&args, &context).await,
         Command::Explain(args) => explain::run(&args, &context),
+        Command::Schema => schema::run(&context),
         Command::Facts(args) => facts::run(&args, &context).await,
         Command::Token(args) => token::run(&args, &context).await,
         Command::Kubeconfig(args) => kubeconfig::run(&args, &context).await,

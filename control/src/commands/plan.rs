@@ -5,7 +5,7 @@ use std::path::Path;
 use contract::ExitCode;
 use serde::Serialize;
 
-use crate::cli::PlanArgs;
+use crate::cli::{FileArgs, PlanArgs};
 use crate::commands::{Context, saved_plan, session};
 use crate::output::Style;
 use crate::output::progress::Progress;
@@ -65,12 +65,12 @@ impl Plan {
 /// # Errors
 /// The fleet file's problems, or what could not be read.
 pub async fn run(args: &PlanArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    let (scope, plan) = of_file(&args.file, args.agent_tarball.as_deref(), context).await?;
+    let (scope, plan) = of_file(&args.fleet, args.agent_tarball.as_deref(), context).await?;
     if let Some(path) = &args.out {
         saved_plan::write(path, &scope, &plan)?;
         let path = path.display();
-        let file = args.file.display();
-        context.printer.note(format!("kept: control up -f {file} --plan {path}"));
+        let again = args.fleet.again();
+        context.printer.note(format!("kept: control up {again} --plan {path}"));
     }
     let shown = if args.explain { explained } else { text };
     context.printer.data(args.output.output, &plan, shown)?;
@@ -85,7 +85,7 @@ pub async fn run(args: &PlanArgs, context: &Context<'_>) -> anyhow::Result<ExitC
 /// # Errors
 /// The fleet file's problems, or what could not be read.
 pub async fn of_file(
-    file: &Path,
+    file: &FileArgs,
     tarball: Option<&Path>,
     context: &Context<'_>,
 ) -> anyhow::Result<(Scope, Plan)> {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use contract::ExitCode;
 
 use crate::aws::{Clients, partition};
+use crate::cli::FileArgs;
 use crate::commands::Context;
 use crate::config::spec::AgentSource;
 use crate::config::{self, FleetSpec};
@@ -46,8 +47,8 @@ pub(super) async fn world(
 ///
 /// # Errors
 /// Every problem of the file.
-pub(super) fn spec(path: &Path) -> anyhow::Result<FleetSpec> {
-    Ok(config::load(path)?)
+pub(super) fn spec(args: &FileArgs) -> anyhow::Result<FleetSpec> {
+    Ok(config::load(&args.files, &args.sets)?)
 }
 
 /// Clients in the region of the command line, else of the fleet file, else of the environment.

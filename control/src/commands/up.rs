@@ -6,9 +6,10 @@ use crate::cli::{Format, UpArgs};
 use crate::commands::plan::{self, Plan};
 use crate::commands::saved_plan::SavedPlan;
 use crate::commands::{Context, session};
+use crate::doctor;
 use crate::output::Style;
 use crate::output::progress::Progress;
-use crate::stack::driver::{self, Walk};
+use crate::stack::driver::{self, Reach, Walk};
 use crate::stack::report::{Outcome, UpReport};
 use crate::stack::{Layer, StackError};
 
@@ -17,13 +18,14 @@ use crate::stack::{Layer, StackError};
 /// # Errors
 /// The fleet file's problems, or the step that failed.
 pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    let spec = session::spec(&args.file)?;
+    let spec = session::spec(&args.fleet)?;
     let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
     session::must_be_able_to_ask(args.yes || saved.is_some(), "up", context)?;
     let printer = context.printer;
     let clients = session::clients(&spec, context).await?;
     let progress = Progress::new(printer.note_style(), printer.draws_progress());
     let world = session::world(clients, &spec.name, progress.clone()).await?;
+    doctor::examine(&world, &spec, &args.fleet.named()).await?;
     let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
     // With `--yes` as well: what contradicts the world is said before anything is touched.
     let plan = Plan::of(&world.scope.fleet, driver::plan(&world, inputs.clone()).await?);
@@ -36,10 +38,13 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
             return Ok(ExitCode::Success);
         }
     }
-    let through = args.through.unwrap_or(Layer::Gpu);
-    let Walk { report, stopped } = driver::up(&world, inputs, through).await;
+    let reach = match (args.only, args.through) {
+        (Some(layer), _) => Reach::Only(layer),
+        (None, through) => Reach::Through(through.unwrap_or(Layer::Gpu)),
+    };
+    let Walk { report, stopped } = driver::up(&world, inputs, reach).await;
     progress.clear();
-    let resume = format!("control up -f {}", args.file.display());
+    let resume = format!("control up {}", args.fleet.again());
     match args.output.output {
         Format::Table => printer.note(text(&report, &resume, printer.note_style())),
         format => printer.data(format, &report, |_, _| String::new())?,

@@ -3,6 +3,8 @@
 //! [`schema`] declares the shape and takes out what does not fit it; [`resolve`] judges the rest.
 
 pub mod cidr;
+pub mod json_schema;
+pub mod overlay;
 mod pool;
 pub mod problem;
 pub mod raw;
@@ -14,7 +16,7 @@ pub mod spec;
 mod tests;
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use contract::ExitCode;
 use serde_yaml::Value;
@@ -73,11 +75,26 @@ impl Advice for ConfigError {
     }
 }
 
-/// Reads a fleet file; `-` is stdin.
+/// Reads fleet files, each laid over those before it, and single values over all of them.
 ///
 /// # Errors
-/// [`ConfigError`], with every problem of the file at once.
-pub fn load(path: &Path) -> Result<FleetSpec, ConfigError> {
+/// [`ConfigError`], with every problem at once.
+pub fn load(files: &[PathBuf], sets: &[String]) -> Result<FleetSpec, ConfigError> {
+    let mut document = Value::Null;
+    let mut problems = Vec::new();
+    for file in files {
+        let (name, text) = read(file)?;
+        document = overlay::lay(document, parse_yaml(&text, &name)?);
+    }
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    for typed in sets {
+        problems.extend(overlay::set(&mut document, typed).err());
+    }
+    judge(document, &names.join(" + "), problems)
+}
+
+/// The name and text of a file; `-` is stdin.
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
     let name = path.display().to_string();
     let text = if name == "-" {
         let mut text = String::new();
@@ -85,8 +102,14 @@ pub fn load(path: &Path) -> Result<FleetSpec, ConfigError> {
     } else {
         std::fs::read_to_string(path)
     };
-    let text = text.map_err(|source| ConfigError::Read { path: name.clone(), source })?;
-    parse(&text, &name)
+    match text {
+        Ok(text) => Ok((name, text)),
+        Err(source) => Err(ConfigError::Read { path: name, source }),
+    }
+}
+
+fn parse_yaml(text: &str, path: &str) -> Result<Value, ConfigError> {
+    serde_yaml::from_str(text).map_err(|source| ConfigError::Parse { path: path.into(), source })
 }
 
 /// Reads a fleet file's text; `path` is for messages.
@@ -94,9 +117,10 @@ pub fn load(path: &Path) -> Result<FleetSpec, ConfigError> {
 /// # Errors
 /// [`ConfigError`], with every problem of the text at once.
 pub fn parse(text: &str, path: &str) -> Result<FleetSpec, ConfigError> {
-    let value: Value = serde_yaml::from_str(text)
-        .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
-    let mut problems = Vec::new();
+    judge(parse_yaml(text, path)?, path, Vec::new())
+}
+
+fn judge(value: Value, path: &str, mut problems: Vec<Problem>) -> Result<FleetSpec, ConfigError> {
     let sound = match schema::check(value, &schema::FLEET, "", &mut problems) {
         Some(sound) => sound,
         None => {

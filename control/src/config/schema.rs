@@ -30,74 +30,124 @@ pub enum Shape {
 pub struct Field {
     /// Name as typed.
     pub name: &'static str,
+    /// What it is for, one sentence without a full stop.
+    pub about: &'static str,
     /// What it holds.
     pub shape: Shape,
     /// Whether it must be there.
     pub required: bool,
 }
 
-const fn required(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: true }
+const fn required(name: &'static str, shape: Shape, about: &'static str) -> Field {
+    Field { name, about, shape, required: true }
 }
 
-const fn optional(name: &'static str, shape: Shape) -> Field {
-    Field { name, shape, required: false }
+const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Field {
+    Field { name, about, shape, required: false }
 }
 
 /// The fleet file.
 pub const FLEET: Shape = Shape::Fields(&[
-    required("apiVersion", Shape::Text),
-    required("kind", Shape::Text),
-    required("name", Shape::Text),
-    optional("region", Shape::Text),
-    required("kubernetes", Shape::Text),
-    required("agent", AGENT),
-    optional("network", NETWORK),
-    optional("evidenceBucket", Shape::Text),
-    optional("tags", Shape::TextMap),
-    required("pools", Shape::List(&POOL)),
+    required("apiVersion", Shape::Text, "Version of the format: `rollcall.dev/v1alpha1`"),
+    required("kind", Shape::Text, "Always `Fleet`"),
+    required(
+        "name",
+        Shape::Text,
+        "Name of the fleet and of its cluster: lower-case letters, digits, hyphens, 32 at most",
+    ),
+    optional("region", Shape::Text, "AWS region; without it the one of the environment or profile"),
+    required("kubernetes", Shape::Text, "Kubernetes minor version of the cluster, `1.34`"),
+    required(
+        "agent",
+        AGENT,
+        "How the agent comes onto the nodes: one of `baked`, `publish`, or `url` with `sha256`",
+    ),
+    optional("network", NETWORK, "The VPC that the fleet gets"),
+    optional("evidenceBucket", Shape::Text, "Bucket for the evidence of failed joins"),
+    optional("tags", Shape::TextMap, "Tags on everything that can carry one"),
+    required("pools", Shape::List(&POOL), "The pools of nodes; one at least is of class `system`"),
 ]);
 
 const AGENT: Shape = Shape::Fields(&[
-    optional("baked", Shape::Switch),
-    optional("publish", Shape::Switch),
-    optional("url", Shape::Text),
-    optional("sha256", Shape::Text),
+    optional("baked", Shape::Switch, "The image has the agent"),
+    optional("publish", Shape::Switch, "`up` uploads the agent to a private bucket of the fleet"),
+    optional("url", Shape::Text, "Where the tarball is: `https://` or `s3://`"),
+    optional("sha256", Shape::Text, "Its SHA-256, 64 lower-case hexadecimal digits"),
 ]);
 
 const NETWORK: Shape = Shape::Fields(&[
-    optional("cidr", Shape::Text),
-    optional("zones", Shape::Count),
-    optional("nat", Shape::Word(&["one", "per-zone"])),
+    optional(
+        "cidr",
+        Shape::Text,
+        "Addresses of the VPC, /16 to /20, private; 10.0.0.0/16 by default",
+    ),
+    optional("zones", Shape::Count, "Availability zones, 2 to 6; 2 by default"),
+    optional(
+        "nat",
+        Shape::Word(&["one", "per-zone"]),
+        "NAT gateways: `one` for all zones, the default, or `per-zone`",
+    ),
 ]);
 
 const POOL: Shape = Shape::Fields(&[
-    required("name", Shape::Text),
-    required("class", Shape::Word(&["system", "infra", "apps", "gpu"])),
-    required("instanceType", Shape::Text),
-    required("size", SIZE),
-    optional("volumeGiB", Shape::Count),
-    optional("image", Shape::Text),
-    optional("devicePlugin", Shape::Word(&["install", "dra", "external", "none"])),
-    optional("labels", Shape::TextMap),
-    optional("taints", Shape::List(&TAINT)),
-    optional("tags", Shape::TextMap),
-    optional("capacity", Shape::Word(&["on-demand", "spot"])),
-    optional("replaceFailed", Shape::Count),
-    optional("quorum", Shape::Count),
-    optional("repair", Shape::Word(&["off", "observe", "on"])),
+    required(
+        "name",
+        Shape::Text,
+        "Name of the pool: lower-case letters, digits, hyphens, 24 at most",
+    ),
+    required(
+        "class",
+        Shape::Word(&["system", "infra", "apps", "gpu"]),
+        "What the pool is for; decides labels, taints and layer",
+    ),
+    required("instanceType", Shape::Text, "EC2 instance type, `p5.48xlarge`"),
+    required("size", SIZE, "How many nodes"),
+    optional(
+        "volumeGiB",
+        Shape::Count,
+        "Root volume, 20 to 16384 GiB; 200 for class `gpu`, else 50",
+    ),
+    optional("image", Shape::Text, "AMI id; without it the EKS image that AWS recommends"),
+    optional(
+        "devicePlugin",
+        Shape::Word(&["install", "dra", "external", "none"]),
+        "How GPUs are offered to pods; `install` by default",
+    ),
+    optional("labels", Shape::TextMap, "Node labels beside those of the class"),
+    optional("taints", Shape::List(&TAINT), "Node taints beside those of the class"),
+    optional("tags", Shape::TextMap, "Tags on what belongs to the pool"),
+    optional(
+        "capacity",
+        Shape::Word(&["on-demand", "spot"]),
+        "How the instances are paid; `on-demand` by default",
+    ),
+    optional("replaceFailed", Shape::Count, "Failed nodes that `up` may replace"),
+    optional(
+        "quorum",
+        Shape::Count,
+        "Nodes that must be ready for the gate to open; all by default",
+    ),
+    optional(
+        "repair",
+        Shape::Word(&["off", "observe", "on"]),
+        "Whether a node repairs its driver and GPUs before it gives up; `observe` by default",
+    ),
 ]);
 
 const SIZE: Shape = Shape::Fields(&[
-    optional("min", Shape::Count),
-    required("desired", Shape::Count),
-    optional("max", Shape::Count),
+    optional("min", Shape::Count, "At least; `desired` by default"),
+    required("desired", Shape::Count, "As many as `up` asks for"),
+    optional("max", Shape::Count, "At most; `desired` by default"),
 ]);
 
 const TAINT: Shape = Shape::Fields(&[
-    required("key", Shape::Text),
-    optional("value", Shape::Text),
-    required("effect", Shape::Word(&["NoSchedule", "PreferNoSchedule", "NoExecute"])),
+    required("key", Shape::Text, "Key of the taint"),
+    optional("value", Shape::Text, "Value of the taint; empty by default"),
+    required(
+        "effect",
+        Shape::Word(&["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+        "What becomes of pods that do not tolerate it",
+    ),
 ]);
 
 /// Collects every problem of `value` and returns what of it has the right shape.
@@ -116,6 +166,12 @@ pub fn check(
         }
         (Shape::TextMap, Value::Mapping(map)) => Some(check_text_map(map, path, problems)),
         (Shape::Text, Value::String(text)) => Some(Value::String(text)),
+        // A number with a point has lost its zeros by now: what was typed is not known any more.
+        (Shape::Text, value) if value.is_f64() => {
+            let message = format!("must be text: put it in quotes (YAML reads {})", scalar(&value));
+            problems.push(Problem::new(path, message));
+            None
+        }
         (Shape::Text, value @ (Value::Number(_) | Value::Bool(_))) => {
             problems.push(Problem::new(path, format!("must be text: write {}", quoted(&value))));
             None

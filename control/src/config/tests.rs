@@ -60,7 +60,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("name: prod", "name: 7", "name: must be text: write \"7\""),
     ("region: us-east-1", "region: useast1", "region: `useast1` is not of the form"),
     ("region: us-east-1", "region: xx-east-1", "region: `xx-east-1` lies in no AWS partition"),
-    ("\"1.34\"", "1.30", "kubernetes: must be text: write \"1.3\""),
+    ("\"1.34\"", "1.30", "kubernetes: must be text: put it in quotes (YAML reads 1.3)"),
     ("\"1.34\"", "\"1.27\"", "kubernetes: `1.27` is too old"),
     ("\"1.34\"", "\"v1.34\"", "kubernetes: `v1.34` is not of the form `1.34`"),
     ("{publish: true}", "{}", "agent: must say one of"),

@@ -114,13 +114,43 @@ async fn plan_layer<S: Storey>(
     Ok(steps.into_iter().map(row).collect())
 }
 
-/// Builds the layers up to `through`, each on the proof of the one below.
-pub async fn up(world: &World, mut inputs: Inputs, through: Layer) -> Walk<UpReport> {
+/// Which layers a walk up builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All up to this one.
+    Through(Layer),
+    /// This one, on those below as they are.
+    Only(Layer),
+}
+
+impl Reach {
+    /// Whether a walk builds the layer; none when it does not come by it at all.
+    const fn builds(self, layer: Layer) -> Option<bool> {
+        match self {
+            Self::Through(top) if layer as u8 <= top as u8 => Some(true),
+            Self::Only(only) if layer as u8 == only as u8 => Some(true),
+            Self::Only(only) if (layer as u8) < only as u8 => Some(false),
+            Self::Through(_) | Self::Only(_) => None,
+        }
+    }
+}
+
+/// Builds the layers that are within reach, each on the proof of the one below.
+pub async fn up(world: &World, mut inputs: Inputs, reach: Reach) -> Walk<UpReport> {
     let began = Instant::now();
     let mut layers = Vec::new();
     let mut outcome = Outcome::Ready;
     let mut stopped = None;
-    for layer in Layer::ALL.into_iter().filter(|layer| *layer <= through) {
+    for layer in Layer::ALL {
+        let Some(builds) = reach.builds(layer) else { continue };
+        if !builds {
+            // What it gives is taken as it is; whether that is enough, the layer above finds.
+            if let Err(error) = for_layer!(layer, S => plan_layer::<S>(world, &mut inputs).await) {
+                (outcome, stopped) = (Outcome::Failed, Some(error));
+                break;
+            }
+            continue;
+        }
         let (report, error) = for_layer!(layer, S => raise::<S>(world, &mut inputs).await);
         let gate = report.gate.clone();
         layers.push(report);
@@ -340,4 +370,18 @@ async fn leftovers(world: &World) -> Result<Vec<Left>, StackError> {
     let parameters = reports::list(world).await?;
     left.extend(parameters.into_iter().map(|id| Left { kind: "parameter".to_owned(), id }));
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_reaches_what_it_is_asked_for() {
+        let built = |reach: Reach| Layer::ALL.map(|layer| reach.builds(layer));
+        let (yes, seen, no) = (Some(true), Some(false), None);
+        assert_eq!(built(Reach::Through(Layer::Identity)), [yes, yes, no, no, no, no]);
+        assert_eq!(built(Reach::Only(Layer::Cluster)), [seen, seen, yes, no, no, no]);
+        assert_eq!(built(Reach::Through(Layer::Gpu)), [yes; 6]);
+    }
 }

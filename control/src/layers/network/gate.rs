@@ -10,9 +10,9 @@ use crate::stack::{Gate, Inputs, StackError, World};
 
 const DEADLINE: Duration = Duration::from_secs(600);
 /// Addresses that the VPC CNI keeps on a node for its pods: an interface and a warm one.
-const PER_NODE: u32 = 16;
+pub const PER_NODE: u32 = 16;
 /// Addresses that EKS wants free for the control plane's interfaces, upgrades included.
-const CONTROL_PLANE: u32 = 16;
+pub const CONTROL_PLANE: u32 = 16;
 
 /// Waits until nothing is missing.
 pub async fn wait(

@@ -236,7 +236,11 @@ fn text(value: Option<&str>) -> String {
     value.unwrap_or_default().to_owned()
 }
 
-async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
+/// The zones of the region that are available, sorted.
+///
+/// # Errors
+/// When EC2 does not answer.
+pub async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
     let answer = clients
         .ec2
         .describe_availability_zones()

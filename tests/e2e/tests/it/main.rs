@@ -6,6 +6,7 @@ mod architecture;
 mod breaker;
 mod crashes;
 mod evidence;
+mod fleets;
 mod lease;
 mod lives;
 mod node_config;

@@ -9,14 +9,14 @@ use e2e::programs::{Finished, Output};
 
 const FLEET: &str = "examples/demo.yaml";
 
-async fn control(env: &[(&str, &str)], args: &[&str]) -> Finished {
+pub(crate) async fn control(env: &[(&str, &str)], args: &[&str]) -> Finished {
     let mut programs = Programs::of_this_build().unwrap();
     programs.env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     programs.run("control", args, Output::Captured, Duration::from_secs(60)).await.unwrap()
 }
 
 /// Credentials of nobody, and an endpoint where nobody answers.
-const NOWHERE: &[(&str, &str)] = &[
+pub(crate) const NOWHERE: &[(&str, &str)] = &[
     ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "none"),
     ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
