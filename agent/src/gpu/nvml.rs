@@ -18,7 +18,7 @@ use nvml_wrapper::{Device, Nvml};
 
 use super::sample::{
     Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, Nvlinks, Readings,
-    RemappedRows,
+    RemappedRows, RemapperBanks,
 };
 use super::{library, pci};
 use crate::host::Root;
@@ -269,8 +269,7 @@ fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
         }),
         nvlink_kib: nvlink(device),
         remapped_rows: remapped_rows(device),
-        // Filled in where the driver's library can tell.
-        remapper_banks: None,
+        remapper_banks: remapper_banks(device),
         retired_pages_pending: device.are_pages_pending_retired().ok(),
         ecc_mode,
         ecc: (ecc_mode == Some(true)).then(|| ecc(device)),
@@ -306,6 +305,12 @@ fn remapped_rows(device: &Device<'_>) -> Option<RemappedRows> {
         pending: rows.pending,
         failed: rows.failed,
     })
+}
+
+fn remapper_banks(device: &Device<'_>) -> Option<RemapperBanks> {
+    let nvml_ext::RemapperBanks { max, high, partial, low, none } =
+        nvml_ext::row_remapper_histogram(device).ok()?;
+    Some(RemapperBanks { max, high, partial, low, none })
 }
 
 /// Every link that there is; none on a GPU without.
