@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use contract::ExitCode;
 use e2e::World;
+use e2e::suite::poll;
 use serde_json::Value;
 
 const NODES: usize = 5;
@@ -47,6 +48,9 @@ async fn a_pool_that_fails_as_a_whole_joins_with_the_reason() {
         let lifted = world.lab("fault", &[target, "clear"]).await.unwrap();
         lifted.expect(ExitCode::Success).unwrap();
     }
+    // Each node's condition says so some seconds later: one good look is not believed.
+    let whole = async || Ok(world.control(&["status"]).await?.expect(ExitCode::Success).ok());
+    poll::until(Duration::from_secs(120), "every node is whole again", whole).await.unwrap();
     let up = world.control(&up).await.unwrap().expect(ExitCode::Success).unwrap().json().unwrap();
     assert_eq!(up["nodes"]["ready"], NODES + 1, "{up:#}");
     let policy = self::policy(&world).await;
