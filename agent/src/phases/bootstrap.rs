@@ -154,8 +154,13 @@ pub fn verdict(facts: &Facts, asked: &NodeConfig) -> Verdict {
     let failed = facts.run.as_ref().and_then(|run| {
         nodeadm::finding(run, "config", Phase::Bootstrap, Reason::NodeadmConfigFailed)
     });
-    if let Some(finding) = failed {
-        return Verdict::Fail(vec![finding]);
+    match failed {
+        // The role of a new instance can lag behind it, and nodeadm asks for it only once.
+        Some(finding) if finding.reason == Reason::CredentialsMissing => {
+            return Verdict::Wait(Box::new(finding));
+        }
+        Some(finding) => return Verdict::Fail(vec![finding]),
+        None => {}
     }
     let finding = |reason, summary| Finding::new(reason, Phase::Bootstrap, summary);
     let other = mismatch(&facts.written, asked)
@@ -252,6 +257,21 @@ mod tests {
         let text = "clusters: []\nusers: [{user: {exec: {command: aws, args: []}}}]\n";
         std::fs::write(root.path(kubeconfig::PATH), text).unwrap();
         assert_eq!(plugin(&root).as_deref(), Some("`aws` does not exist"));
+    }
+
+    #[test]
+    fn nodeadm_runs_again_once_the_role_may_have_come() {
+        let ended = |error: &str| {
+            let end = End::Failed { result: "exit-code".into(), status: Some(1) };
+            let error = serde_json::json!({ "error": error });
+            let log = vec![format!("fatal cli/main.go:35 Command failed {error}")];
+            verdict(&Facts { run: Some(Run { end, log }), ..facts() }, &asked())
+        };
+        let lagging = ended("operation error ec2imds: security-credentials/x: StatusCode: 404");
+        assert!(
+            matches!(lagging, Verdict::Wait(found) if found.reason == Reason::CredentialsMissing)
+        );
+        assert!(matches!(ended("no config in chain"), Verdict::Fail(_)));
     }
 
     fn changed(change: impl FnOnce(&mut Cluster)) -> Written {

@@ -60,17 +60,24 @@ impl Hardware {
         self.set_hold(faults.contains(&Fault::CniHeld))
     }
 
-    /// Begins a boot: the kernel's log starts anew, and event sets are told nothing of before.
+    /// Begins a boot with the hardware as it is: the kernel's log starts anew and tells of the faults
+    /// that are there still, and event sets are told nothing of before.
     ///
     /// # Errors
     /// When a file cannot be changed.
     pub fn boot(&self, faults: &[Fault]) -> io::Result<()> {
         let Some(healthy) = &self.gpus else { return Ok(()) };
-        let state = broken(healthy, faults)?;
+        let mut state = State::read(&self.root).unwrap_or_else(|_| healthy.clone());
+        state.events = Default::default();
         state.write(&self.root)?;
         ignore_missing(fs::remove_file(self.root.join(kernel_log::PATH.trim_start_matches('/'))))?;
         kernel_log::boot(&self.root, &state)?;
-        faults.iter().try_for_each(|fault| self.announce(fault))
+        for fault in faults {
+            if broken(&state, std::slice::from_ref(fault))? == state {
+                self.announce(fault)?;
+            }
+        }
+        Ok(())
     }
 
     /// Has the kernel say what it says when this fault comes.
