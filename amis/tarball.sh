@@ -18,7 +18,8 @@ if command -v strip >/dev/null; then strip "$stage/usr/bin/rollcall-agent"; fi
 install -d -m 0755 "$units" "$units/kubelet.service.d"
 install -m 0644 "$systemd"/*.service "$systemd"/*.path "$units/"
 install -m 0644 "$systemd/kubelet.service.d/10-rollcall.conf" "$units/kubelet.service.d/"
-install -D -m 0755 "$systemd/libexec/fallback" "$stage/usr/libexec/rollcall/fallback"
+install -d -m 0755 "$stage/usr/libexec/rollcall"
+install -m 0755 "$systemd/libexec/fallback" "$systemd/libexec/repair" "$stage/usr/libexec/rollcall/"
 chmod 0755 "$stage"
 
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --format=gnu -C "$stage" -cf - . |

@@ -94,6 +94,14 @@ pub const UNIT_GPU_RESET: &str = "rollcall-gpu-reset.service";
 pub const UNIT_NODEADM_CONFIG: &str = "rollcall-nodeadm@config.service";
 /// Runs nodeadm's run phase for the join, outside its sandbox.
 pub const UNIT_NODEADM_RUN: &str = "rollcall-nodeadm@run.service";
+/// Takes the GPU driver's modules out for the join, outside its sandbox.
+pub const UNIT_REPAIR_UNLOAD: &str = "rollcall-repair@unload.service";
+/// Loads them again.
+pub const UNIT_REPAIR_LOAD: &str = "rollcall-repair@load.service";
+/// Resets the GPUs that [`GPUS_TO_RESET_PATH`] lists.
+pub const UNIT_REPAIR_RESET: &str = "rollcall-repair@reset.service";
+/// PCI addresses, one a line.
+pub const GPUS_TO_RESET_PATH: &str = "/run/rollcall/gpus-to-reset";
 /// kubelet.
 pub const UNIT_KUBELET: &str = "kubelet.service";
 

@@ -76,15 +76,22 @@ pub const PROGRAMS: [&str; 9] = [
 ];
 
 /// What we install, with its permissions.
-pub const OURS: [(&str, u32); 7] = [
+pub const OURS: [(&str, u32); 11] = [
     ("/usr/bin/rollcall-agent", 0o755),
     ("/usr/libexec/rollcall/fallback", 0o755),
+    ("/usr/libexec/rollcall/repair", 0o755),
     ("/etc/systemd/system/rollcall-join.service", 0o644),
     ("/etc/systemd/system/rollcall-agent.service", 0o644),
     ("/etc/systemd/system/rollcall-fallback.service", 0o644),
     ("/etc/systemd/system/rollcall-nodeadm@.service", 0o644),
-    ("/etc/systemd/system/kubelet.service.d/10-rollcall.conf", 0o644),
+    ("/etc/systemd/system/rollcall-repair@.service", 0o644),
+    ("/etc/systemd/system/rollcall-gpu-reset.service", 0o644),
+    ("/etc/systemd/system/rollcall-gpu-reset.path", 0o644),
+    (KUBELET_DROP_IN, 0o644),
 ];
+
+/// What keeps kubelet from starting before the gates have opened.
+pub const KUBELET_DROP_IN: &str = "/etc/systemd/system/kubelet.service.d/10-rollcall.conf";
 
 /// The units and programs by which an image with NVIDIA's driver is known: the resolver of images
 /// since v20260917, the loader of older ones, and what gives GPUs to containers.
@@ -104,7 +111,7 @@ pub fn gather(root: &Root) -> Facts {
         files: asked.filter_map(|path| Some((path, file(root, path)?))).collect(),
         enabled,
         masked,
-        gate: files::read_text(&root.path(OURS[6].0)).unwrap_or_default(),
+        gate: files::read_text(&root.path(KUBELET_DROP_IN)).unwrap_or_default(),
         driver_trees: files::names_in(&root.path("/opt/nvidia")).into_iter().collect(),
         driver_parts: driver_parts(root),
         leftovers: leftovers(root),

@@ -2,7 +2,7 @@
 
 use contract::names::{ADMITTED_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_WATCH};
 
-use super::facts::{Facts, LOADER, OURS, PROGRAMS, RESOLVER, TOOLKIT};
+use super::facts::{Facts, KUBELET_DROP_IN, LOADER, OURS, PROGRAMS, RESOLVER, TOOLKIT};
 use super::{Check, Problem};
 
 /// The stock units that stay as they are shipped.
@@ -131,7 +131,7 @@ fn units(facts: &Facts) -> Vec<Problem> {
         let what = "it would start kubelet past the join";
         problems.push(problem(Check::NodeadmRunEnabled, NODEADM_RUN, what));
     }
-    let path = OURS[6].0;
+    let path = KUBELET_DROP_IN;
     let asserts = format!("AssertPathExists={ADMITTED_PATH}");
     if facts.files.contains_key(path) && !facts.gate.lines().any(|line| line.trim() == asserts) {
         problems.push(problem(Check::GateMissing, path, format!("it lacks `{asserts}`")));

@@ -198,7 +198,7 @@ const BROKEN: [Broken; 24] = [
     ),
     (
         "kubelet's gate is empty",
-        |i| i.write(facts::OURS[6].0, b"[Unit]\n", 0o644),
+        |i| i.write(facts::KUBELET_DROP_IN, b"[Unit]\n", 0o644),
         Check::GateMissing,
         "/etc/systemd/system/kubelet.service.d/10-rollcall.conf",
     ),

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use contract::names::UNIT_KUBELET;
+use contract::names::{
+    GPUS_TO_RESET_PATH, UNIT_KUBELET, UNIT_REPAIR_LOAD, UNIT_REPAIR_RESET, UNIT_REPAIR_UNLOAD,
+};
 
 use super::rungs::{Rung, Step};
 use crate::host::exec::{self, ExecError, Output};
+use crate::host::files::{self, FileError};
 use crate::host::systemd::Systemd;
 use crate::host::{Deadline, Root};
 
-const NVIDIA_SMI: &str = "/usr/bin/nvidia-smi";
-const MODPROBE: &str = "/usr/sbin/modprobe";
-/// The driver's modules, those that use the others first.
-const MODULES: [&str; 4] = ["nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"];
+/// How much of a unit's log is kept when it failed.
+const LOG_LINES: u32 = 4;
 /// Daemons that keep the driver busy while they run.
 const DAEMONS: [&str; 2] = ["nvidia-fabricmanager.service", "nvidia-persistenced.service"];
 /// How long systemd may take to say how a unit is.
@@ -38,6 +39,9 @@ pub enum RepairError {
         /// The program's words.
         said: String,
     },
+    /// The GPUs to reset could not be told.
+    #[error("could not say which GPUs to reset")]
+    Tell(#[from] FileError),
     /// The node was told to reboot, and still runs.
     #[error("the node was told to reboot, and runs still")]
     NotRebooted,
@@ -112,24 +116,30 @@ impl Node<'_> {
     }
 
     async fn change_modules(&self) -> Result<(), RepairError> {
-        let loaded = crate::gpu::module::loaded(self.root);
-        let out: Vec<&str> =
-            MODULES.into_iter().filter(|module| loaded.iter().any(|name| name == module)).collect();
-        if !out.is_empty() {
-            self.run(MODPROBE, &[&["-r"], out.as_slice()].concat()).await?;
-        }
-        self.run(MODPROBE, &["nvidia"]).await?;
-        self.run(MODPROBE, &["nvidia_uvm"]).await
+        self.unit(UNIT_REPAIR_UNLOAD).await?;
+        self.unit(UNIT_REPAIR_LOAD).await
     }
 
     /// All of them, and the first error of any.
     async fn reset(&self, gpus: &[String]) -> Result<(), RepairError> {
-        let mut ended = Ok(());
-        for gpu in gpus {
-            let reset = self.run(NVIDIA_SMI, &["--gpu-reset", "-i", gpu]).await;
-            ended = ended.and(reset);
+        let list = gpus.iter().map(|gpu| format!("{gpu}\n")).collect::<String>();
+        let path = self.root.path(GPUS_TO_RESET_PATH);
+        files::write_for_this_boot(&path, list.as_bytes(), 0o644)?;
+        self.unit(UNIT_REPAIR_RESET).await
+    }
+
+    /// Runs a oneshot to its end: what this process's sandbox forbids, PID 1 does for it.
+    async fn unit(&self, unit: &str) -> Result<(), RepairError> {
+        let systemd = Systemd::new(self.root.clone());
+        let action = || format!("run `{unit}`");
+        let ended = systemd.start(unit, self.deadline).await;
+        let output = ended.map_err(|source| RepairError::Run { action: action(), source })?;
+        if output.success() {
+            return Ok(());
         }
-        ended
+        let log = systemd.tail(unit, LOG_LINES).await;
+        let said = if log.is_empty() { words(&output) } else { log.join("; ") };
+        Err(RepairError::Refused { action: action(), said })
     }
 
     /// Comes back only when the node has not rebooted.

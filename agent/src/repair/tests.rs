@@ -17,17 +17,29 @@ struct Node {
 }
 
 impl Node {
-    /// `systemctl show` says that kubelet is `kubelet`; all else succeeds.
+    /// `systemctl show` says that kubelet is `kubelet`; the repairs' units run as on a node, and all
+    /// else succeeds.
     fn new(kubelet: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
         let node = Self { directory, root };
+        fs::create_dir_all(node.root.path("/run/rollcall")).unwrap();
         let show =
             format!("case $1 in show) echo LoadState=loaded; echo ActiveState={kubelet};; esac");
-        node.program("/usr/bin/systemctl", &show);
+        node.program("/usr/bin/systemctl", &(show + &node.repairs()));
         node.program("/usr/bin/nvidia-smi", "");
         node.program("/usr/sbin/modprobe", "");
         node
+    }
+
+    /// PID 1's part in `rollcall-repair@.service`.
+    fn repairs(&self) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/libexec/repair");
+        let root = self.directory.path().display();
+        format!(
+            "\ncase \"$*\" in 'start rollcall-repair@'*) what=${{2#*@}}; cd {root}; \
+             PATH={root}/usr/sbin:{root}/usr/bin:$PATH exec sh {script} ${{what%.service}};; esac"
+        )
     }
 
     fn program(&self, path: &str, script: &str) {
@@ -35,7 +47,10 @@ impl Node {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         let log = self.directory.path().join("asked");
         let name = file.file_name().unwrap().to_str().unwrap();
-        let note = format!("[ \"$1\" = show ] || echo {name} \"$@\" >>{}", log.display());
+        let note = format!(
+            "case \"$*\" in show*|*rollcall-repair@*) ;; *) echo {name} \"$@\" >>{};; esac",
+            log.display()
+        );
         fs::write(&file, format!("#!/bin/sh\n# A double of the tests.\n{note}\n{script}\n"))
             .unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
@@ -212,7 +227,7 @@ async fn the_modules_are_changed_and_the_daemons_come_back() {
     let node = Node::new("inactive");
     let show = "case \"$*\" in *show*nvidia*) echo LoadState=loaded; echo ActiveState=active;; \
                 *show*) echo LoadState=loaded; echo ActiveState=inactive;; esac";
-    node.program("/usr/bin/systemctl", show);
+    node.program("/usr/bin/systemctl", &format!("{show}{}", node.repairs()));
     fs::create_dir_all(node.root.path("/proc")).unwrap();
     fs::write(node.root.path("/proc/modules"), "nvidia_uvm 1 0 -\nnvidia 1 1 nvidia_uvm,\n")
         .unwrap();

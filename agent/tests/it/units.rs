@@ -54,7 +54,8 @@ fn systemd_has_nothing_to_say_of_them() {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     };
     // What the units run has to be there.
-    for program in ["usr/bin/rollcall-agent", "usr/libexec/rollcall/fallback", "bin/sh"] {
+    let ours = ["usr/bin/rollcall-agent", "usr/libexec/rollcall/fallback"];
+    for program in ours.into_iter().chain(["usr/libexec/rollcall/repair", "bin/sh"]) {
         install(program, b"#!/bin/sh\n", 0o755);
     }
     let mut names = Vec::new();

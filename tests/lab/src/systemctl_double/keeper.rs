@@ -19,6 +19,9 @@ use crate::processes::{ProcessId, own_program};
 /// The double's own verb for it.
 pub(super) const VERB: &str = "keep-unit-of-the-double";
 
+/// The agent's script of repairs.
+const REPAIRS: &str = "usr/libexec/rollcall/repair";
+
 /// kubelet.service on the AMI has `RestartSec=5`; the lab does not wait as long.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -108,7 +111,7 @@ async fn run_once(store: &Store, unit: Unit, invocation: &str) -> io::Result<Nex
         let running = state.running(main, store.now());
         // A oneshot is activating for as long as it runs.
         *state = match unit.kind {
-            Kind::Nodeadm { .. } => UnitState {
+            Kind::Nodeadm { .. } | Kind::Repair(_) => UnitState {
                 active: Active::Activating,
                 sub: "start".into(),
                 active_entered: 0,
@@ -177,6 +180,14 @@ fn command(store: &Store, unit: Unit) -> io::Result<std::process::Command> {
         Kind::Nodeadm { skip } => {
             let mut command = std::process::Command::new(root.join("usr/bin/nodeadm"));
             command.args(["init", "--skip", skip]).args(NODEADM_SOURCES);
+            command
+        }
+        Kind::Repair(what) => {
+            let found = std::env::var("PATH").unwrap_or_default();
+            let root = root.display();
+            environment.push(("PATH".into(), format!("{root}/usr/sbin:{root}/usr/bin:{found}")));
+            let mut command = std::process::Command::new(store.root().join(REPAIRS));
+            command.arg(what);
             command
         }
         _ => {

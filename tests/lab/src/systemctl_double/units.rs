@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use contract::names::{
-    ADMITTED_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN, UNIT_WATCH,
+    ADMITTED_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
+    UNIT_REPAIR_LOAD, UNIT_REPAIR_RESET, UNIT_REPAIR_UNLOAD, UNIT_WATCH,
 };
 
 /// How a unit runs.
@@ -14,6 +15,8 @@ pub enum Kind {
         /// `run` or `config`.
         skip: &'static str,
     },
+    /// A oneshot around the agent's own script of repairs, and what it is to do.
+    Repair(&'static str),
     /// kubelet: a service with an assertion and a mandatory environment file.
     Kubelet,
     /// A service that only has a state here: nothing of it runs on a process node.
@@ -51,6 +54,9 @@ const fn resolving(name: &'static str) -> Unit {
 const UNITS: &[Unit] = &[
     unit(UNIT_NODEADM_CONFIG, Kind::Nodeadm { skip: "run" }),
     unit(UNIT_NODEADM_RUN, Kind::Nodeadm { skip: "config" }),
+    unit(UNIT_REPAIR_UNLOAD, Kind::Repair("unload")),
+    unit(UNIT_REPAIR_LOAD, Kind::Repair("load")),
+    unit(UNIT_REPAIR_RESET, Kind::Repair("reset")),
     unit(UNIT_KUBELET, Kind::Kubelet),
     unit(UNIT_JOIN, Kind::OfRunner),
     unit(UNIT_WATCH, Kind::OfRunner),
