@@ -60,7 +60,7 @@ const STUCK_MAX: usize = 2;
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            interval: Duration::from_secs(5),
+            interval: Duration::from_secs(4),
             patience: Duration::from_secs(10),
             backoff: Duration::from_secs(60),
         }

@@ -19,7 +19,7 @@ use crate::watch::sampler::Observed;
 use crate::watch::testing;
 
 /// Between two rounds.
-const ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(4);
 const DAY: u64 = 86_400;
 const DAYS: u64 = 10_000;
 
