@@ -7,7 +7,7 @@
 //! holder has given it back, or when its holder was a process of this machine that is gone: so a
 //! command that was killed is followed up at once.
 //!
-//! [`protocol`] is the whole of it, over a narrow [`Ground`]; [`store`] is the ground in AWS, and
+//! [`protocol`] is the whole of it, over a narrow [`protocol::Ground`]; [`store`] is the ground in AWS, and
 //! [`record`] what a lease says. `up` and `down` take the lease with their first change, so that a
 //! fleet that is as asked is not touched at all.
 
