@@ -62,6 +62,10 @@ torture: build ## control killed after each call that changes something, and eac
 torture-sample: build ## a seeded twenty of these, which CI plays
 	$(BIN)/torture --sample 20
 
+.PHONY: torture-throttled
+torture-throttled: build ## an account that throttles, fails and answers one behind: what it costs in calls
+	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture a_throttled_account
+
 .PHONY: torture-crashes
 torture-crashes: build ## the join killed at every point of its journal, one node for each
 	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture killed_at_any_point
