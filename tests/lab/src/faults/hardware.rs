@@ -39,6 +39,15 @@ impl Hardware {
         }
     }
 
+    /// The same without EFA: a machine's `/sys` is the kernel's, and has no place to show it in.
+    #[must_use]
+    pub fn without_efa(mut self) -> Self {
+        if let Some(gpus) = &mut self.gpus {
+            gpus.efa.clear();
+        }
+        self
+    }
+
     /// Whether there are GPUs to break.
     #[must_use]
     pub fn has_gpus(&self) -> bool {

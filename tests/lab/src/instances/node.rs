@@ -120,9 +120,10 @@ impl Node {
         // What is not base64 EC2 would not have taken; IMDS then has none, and intake says why.
         let user_data = given.and_then(|text| crate::user_data::from_base64(text).ok());
         let library = around.programs.nvml.as_deref();
+        let hardware = Hardware::of(&root, &instance.instance_type, &instance.instance_id, library);
         Arc::new(Self {
             by_dra: user_data.as_deref().is_some_and(intake::offers_by_dra),
-            hardware: Hardware::of(&root, &instance.instance_type, &instance.instance_id, library),
+            hardware: if around.ground.is_some() { hardware.without_efa() } else { hardware },
             console: Console::of(&root, &instance.instance_id),
             imds: Imds::new(instance.clone(), user_data),
             reboots: AtomicU32::new(instance.reboots),
