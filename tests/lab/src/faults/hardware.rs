@@ -242,6 +242,9 @@ mod tests {
         assert!(log().contains("NVRM: GPU 0000:86:00.0: GPU has fallen off the bus."));
         hardware.boot(&[]).unwrap();
         assert!(!log().contains("Xid") && State::read(&root).unwrap().events.is_empty());
+        hardware.boot(std::slice::from_ref(&off)).unwrap();
+        assert!(!log().contains("Xid"), "the reboot has mended it");
+        hardware.set(std::slice::from_ref(&off)).unwrap();
         hardware.boot(&[off]).unwrap();
         assert!(log().contains("Xid"), "what is still broken is said again");
     }
