@@ -132,8 +132,16 @@ impl Node<'_> {
     async fn unit(&self, unit: &str) -> Result<(), RepairError> {
         let systemd = Systemd::new(self.root.clone());
         let action = || format!("run `{unit}`");
-        let ended = systemd.start(unit, self.deadline).await;
-        let output = ended.map_err(|source| RepairError::Run { action: action(), source })?;
+        let output = match systemd.start(unit, self.deadline).await {
+            Ok(output) => output,
+            Err(source) => {
+                // The next rung must not meet this one at work.
+                if let Err(error) = systemd.stop_soon(unit).await {
+                    tracing::warn!(unit, error = %contract::ErrorChain(&error), "not stopped");
+                }
+                return Err(RepairError::Run { action: action(), source });
+            }
+        };
         if output.success() {
             return Ok(());
         }
@@ -156,5 +164,35 @@ fn words(output: &Output) -> String {
     match said.trim() {
         "" => code,
         said => format!("{code}: {}", said.chars().take(300).collect::<String>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_end_in_time_is_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let asked = directory.path().join("asked");
+        for folder in ["/usr/bin", "/run/rollcall"] {
+            fs::create_dir_all(root.path(folder)).unwrap();
+        }
+        let systemctl = root.path("/usr/bin/systemctl");
+        let script = "[ $1 = start ] && exec sleep 60";
+        let text = format!("#!/bin/sh\necho \"$@\" >>{}\n{script}\nexit 0\n", asked.display());
+        fs::write(&systemctl, text).unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        let node = Node { root: &root, deadline: Deadline::within(Duration::from_millis(500)) };
+        let ended = node.reset(&["0000:53:00.0".to_owned()]).await;
+        assert!(matches!(ended, Err(RepairError::Run { .. })), "{ended:?}");
+        let asked = fs::read_to_string(asked).unwrap();
+        let stop = format!("stop --no-block {UNIT_REPAIR_RESET}");
+        assert_eq!(asked.lines().last(), Some(stop.as_str()));
+        assert_eq!(fs::read_to_string(root.path(GPUS_TO_RESET_PATH)).unwrap(), "0000:53:00.0\n");
     }
 }

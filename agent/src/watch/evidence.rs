@@ -3,7 +3,7 @@
 use contract::join_report::{JoinOutcome, PhaseState};
 use contract::{Finding, JoinReport, Phase, Reason, Verdict};
 
-use super::health::{GpuLook, JoinStanding};
+use super::health::{GpuLook, JoinStanding, Look, Seen};
 use super::sampler::Observed;
 use crate::gpu::probe::Outcome;
 use crate::gpu::sample::{CallError, Failure};
@@ -18,6 +18,22 @@ pub(super) struct Evidence {
     pub(super) blind: Option<String>,
     pub(super) gpus: Vec<GpuLook>,
     pub(super) join: JoinStanding,
+}
+
+impl Evidence {
+    /// With what the driver has logged since the last look.
+    pub(super) fn look<'a>(&'a self, is_round: bool, xids: &'a [Seen]) -> Look<'a> {
+        Look {
+            is_round,
+            is_complete: self.is_complete,
+            is_unloaded: self.is_unloaded,
+            findings: &self.findings,
+            blind: self.blind.clone(),
+            gpus: &self.gpus,
+            xids,
+            join: self.join.clone(),
+        }
+    }
 }
 
 /// Of an observation; none on a node that has no GPUs, and while nobody knows what it should have.

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::evidence::{self, Evidence};
-use super::health::{self, Action, Health, Look, Moment, Notice, Rules, Seen};
+use super::health::{self, Action, Health, Moment, Notice, Rules, Seen};
 use super::sampler::{self, NvmlXid, Observed};
 use super::store::{Kept, Store};
 use super::{process, reset};
@@ -151,16 +151,7 @@ impl Keeper {
     }
 
     fn step(&mut self, evidence: &Evidence, is_round: bool, xids: &[Seen]) -> Vec<Action> {
-        let look = Look {
-            is_round,
-            is_complete: evidence.is_complete,
-            is_unloaded: evidence.is_unloaded,
-            findings: &evidence.findings,
-            blind: evidence.blind.clone(),
-            gpus: &evidence.gpus,
-            xids,
-            join: evidence.join.clone(),
-        };
+        let look = evidence.look(is_round, xids);
         let before = std::mem::take(&mut self.kept.health);
         let (after, actions) = health::step(before, &look, &self.rules, now());
         self.kept.health = after;

@@ -120,18 +120,8 @@ fn rows(content: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::partition;
     use crate::stack::driver::{PlannedLayer, PlannedStep};
     use crate::stack::{Action, Layer};
-
-    fn scope() -> Scope {
-        Scope {
-            fleet: "prod".into(),
-            account: "111122223333".into(),
-            region: "eu-west-1".into(),
-            partition: partition::of_region("eu-west-1").unwrap(),
-        }
-    }
 
     fn plan(names: &[&str]) -> Plan {
         let step = |name: &&str| PlannedStep {
@@ -148,14 +138,14 @@ mod tests {
     fn a_plan_holds_until_reality_moves() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan.json");
-        write(&path, &scope(), &plan(&["a", "b"])).unwrap();
+        write(&path, &Scope::example(), &plan(&["a", "b"])).unwrap();
         let saved = SavedPlan::read(&path).unwrap();
-        saved.must_hold(&scope(), &plan(&["a", "b"])).unwrap();
-        let moved = saved.must_hold(&scope(), &plan(&["b", "c"])).unwrap_err().to_string();
+        saved.must_hold(&Scope::example(), &plan(&["a", "b"])).unwrap();
+        let moved = saved.must_hold(&Scope::example(), &plan(&["b", "c"])).unwrap_err().to_string();
         for part in ["no more: add subnet a", "new: add subnet c"] {
             assert!(moved.contains(part), "{moved}");
         }
-        let elsewhere = Scope { account: "999999999999".into(), ..scope() };
+        let elsewhere = Scope { account: "999999999999".into(), ..Scope::example() };
         let other = saved.must_hold(&elsewhere, &plan(&["a", "b"])).unwrap_err();
         assert!(other.to_string().contains("999999999999"), "{other}");
     }

@@ -25,6 +25,17 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// A fleet for tests.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            fleet: "prod".into(),
+            account: "111122223333".into(),
+            region: "eu-west-1".into(),
+            partition: crate::aws::partition::of_region("eu-west-1").unwrap(),
+        }
+    }
+
     /// The tags that everything of a layer carries, ours first.
     pub fn tags(&self, layer: Layer) -> impl Iterator<Item = (String, String)> {
         [

@@ -116,16 +116,7 @@ impl Node {
 
     fn step(&mut self, is_round: bool, xids: &[Seen]) -> Vec<Action> {
         let evidence = self.evidence();
-        let look = Look {
-            is_round,
-            is_complete: evidence.is_complete,
-            is_unloaded: evidence.is_unloaded,
-            findings: &evidence.findings,
-            blind: evidence.blind.clone(),
-            gpus: &evidence.gpus,
-            xids,
-            join: evidence.join.clone(),
-        };
+        let look = evidence.look(is_round, xids);
         let before = std::mem::take(&mut self.health);
         let (after, actions) = step(before, &look, &self.rules, self.now);
         self.health = after;

@@ -85,20 +85,10 @@ pub fn node(scope: &Scope, object: Option<&str>, bucket: Option<&str>) -> Value 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::partition;
-
-    fn scope() -> Scope {
-        Scope {
-            fleet: "prod".into(),
-            account: "111122223333".into(),
-            region: "eu-west-1".into(),
-            partition: partition::of_region("eu-west-1").unwrap(),
-        }
-    }
 
     #[test]
     fn a_node_reads_no_other_parameter_and_no_other_object() {
-        let policy = node(&scope(), Some("arn:aws:s3:::b/agent/ab.tar.gz"), Some("ours"));
+        let policy = node(&Scope::example(), Some("arn:aws:s3:::b/agent/ab.tar.gz"), Some("ours"));
         let statements = policy["Statement"].as_array().unwrap();
         let of = |action: &str| -> Vec<&Value> {
             let names = |s: &&Value| s["Action"].to_string().contains(&format!("\"{action}\""));
@@ -122,6 +112,6 @@ mod tests {
 
     #[test]
     fn without_a_published_agent_there_is_no_object_to_read() {
-        assert!(!node(&scope(), None, None).to_string().contains("s3:"));
+        assert!(!node(&Scope::example(), None, None).to_string().contains("s3:"));
     }
 }
