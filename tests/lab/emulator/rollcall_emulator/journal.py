@@ -27,7 +27,13 @@ class Journal:
         self._lock = threading.Lock()
 
     def open(
-        self, service: str, op: str, params: dict[str, Any], caller: str, resource: str
+        self,
+        service: str,
+        op: str,
+        params: dict[str, Any],
+        caller: str,
+        resource: str,
+        user_agent: str = "",
     ) -> dict[str, Any]:
         """Records a call that has arrived; its status is filled in by `close`."""
         entry = {
@@ -36,6 +42,7 @@ class Journal:
             "resource": resource,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "caller": caller,
+            "userAgent": user_agent,
             "status": None,
             "params": _trimmed(params),
         }

@@ -62,7 +62,10 @@ class Application:
         caller = principal.arn if principal else "anonymous"
         with self.world.lock:
             about = account.resource_of(self.world, call.params)
-        entry = self.world.journal.open(call.service, call.op, call.params, caller, about)
+        user_agent = environ.get("HTTP_X_AMZ_USER_AGENT") or environ.get("HTTP_USER_AGENT", "")
+        entry = self.world.journal.open(
+            call.service, call.op, call.params, caller, about, user_agent
+        )
         rule = self.world.rules.strike(call.service, call.op, entry["params"], caller, about)
         if rule and rule.get("delay_ms"):
             time.sleep(rule["delay_ms"] / 1000)
