@@ -4,6 +4,7 @@
 
 mod architecture;
 mod breaker;
+mod catalogue;
 mod crashes;
 mod evidence;
 mod fleets;
