@@ -5,6 +5,9 @@ CARGO ?= cargo
 BIN := target/debug
 VENV := target/venv
 TARBALL := $(BIN)/rollcall-agent.tar.gz
+# No path of the machine that built it: the same sources give the same bytes everywhere.
+RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/rollcall --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+	$(CARGO) build --release --locked -p rollcall-agent
 export LAB_PYTHON := $(abspath $(VENV)/bin/python)
 
 .PHONY: help
@@ -36,7 +39,7 @@ build: setup ## the programs, the lab and the agent's tarball
 	$(CARGO) build --workspace --locked
 	@$(MAKE) --no-print-directory $(TARBALL)
 
-$(TARBALL): $(BIN)/rollcall-agent $(wildcard systemd/*.service systemd/*.path systemd/*/*) amis/tarball.sh
+$(TARBALL): $(BIN)/rollcall-agent $(shell find systemd -type f) amis/files amis/stage.sh amis/tarball.sh
 	amis/tarball.sh $(BIN)/rollcall-agent $@
 
 .PHONY: corpus
@@ -92,8 +95,13 @@ $(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt tests/nvml
 
 .PHONY: bench
 bench: build ## what the agent costs, each figure beside its peer's, into target/bench/summary.json
-	$(CARGO) build --release --locked -p rollcall-agent
+	$(RELEASE)
 	$(BIN)/lab bench --agent target/release/rollcall-agent
+
+.PHONY: dist
+dist: setup ## the agent for AMIs and nodes: tarball, deb, rpm, bill of materials and checksums, into target/dist
+	$(RELEASE)
+	amis/dist.sh target/release/rollcall-agent target/dist
 
 .PHONY: operate-doc
 operate-doc: ## write docs/operate.md anew from the table of reasons

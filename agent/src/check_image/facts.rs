@@ -6,15 +6,16 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use super::shipped;
 use crate::host::{Root, files};
 
-/// Where units and their enablement lie.
+/// Where units are enabled, and where the image's own lie beside the packages'.
 const UNIT_DIR: &str = "/etc/systemd/system";
 
 /// How many links are followed before a path counts as absent.
 const LINKS_MAX: usize = 16;
 
-/// A file as it lies in the image.
+/// A file or a directory as it lies in the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
     /// Permissions alone: `0o755`.
@@ -75,23 +76,8 @@ pub const PROGRAMS: [&str; 9] = [
     "/opt/cni/bin/portmap",
 ];
 
-/// What we install, with its permissions.
-pub const OURS: [(&str, u32); 11] = [
-    ("/usr/bin/rollcall-agent", 0o755),
-    ("/usr/libexec/rollcall/fallback", 0o755),
-    ("/usr/libexec/rollcall/repair", 0o755),
-    ("/etc/systemd/system/rollcall-join.service", 0o644),
-    ("/etc/systemd/system/rollcall-agent.service", 0o644),
-    ("/etc/systemd/system/rollcall-fallback.service", 0o644),
-    ("/etc/systemd/system/rollcall-nodeadm@.service", 0o644),
-    ("/etc/systemd/system/rollcall-repair@.service", 0o644),
-    ("/etc/systemd/system/rollcall-gpu-reset.service", 0o644),
-    ("/etc/systemd/system/rollcall-gpu-reset.path", 0o644),
-    (KUBELET_DROP_IN, 0o644),
-];
-
 /// What keeps kubelet from starting before the gates have opened.
-pub const KUBELET_DROP_IN: &str = "/etc/systemd/system/kubelet.service.d/10-rollcall.conf";
+pub const KUBELET_DROP_IN: &str = "/usr/lib/systemd/system/kubelet.service.d/10-rollcall.conf";
 
 /// The units and programs by which an image with NVIDIA's driver is known: the resolver of images
 /// since v20260917, the loader of older ones, and what gives GPUs to containers.
@@ -105,10 +91,14 @@ pub const TOOLKIT: [&str; 2] = ["/usr/bin/nvidia-container-runtime", "/usr/bin/n
 #[must_use]
 pub fn gather(root: &Root) -> Facts {
     let (enabled, masked) = units(root);
-    let asked = PROGRAMS.into_iter().chain(OURS.map(|(path, _)| path));
+    let programs = PROGRAMS.into_iter().map(|path| (path, file(root, path)));
+    let ours = shipped::all().into_iter().map(|ours| match ours.source {
+        Some(_) => (ours.place, file(root, ours.place)),
+        None => (ours.place, entry(root, ours.place)),
+    });
     Facts {
         os_release: os_release(root),
-        files: asked.filter_map(|path| Some((path, file(root, path)?))).collect(),
+        files: programs.chain(ours).filter_map(|(path, file)| Some((path, file?))).collect(),
         enabled,
         masked,
         gate: files::read_text(&root.path(KUBELET_DROP_IN)).unwrap_or_default(),
@@ -126,8 +116,13 @@ fn os_release(root: &Root) -> BTreeMap<String, String> {
 }
 
 fn file(root: &Root, path: &str) -> Option<File> {
+    entry(root, path).filter(|_| resolve(root, Path::new(path)).is_some_and(|p| p.is_file()))
+}
+
+/// A file or a directory.
+fn entry(root: &Root, path: &str) -> Option<File> {
     let path = resolve(root, Path::new(path))?;
-    let meta = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    let meta = fs::metadata(&path).ok()?;
     Some(File {
         mode: meta.mode() & 0o7777,
         owner: (meta.uid(), meta.gid()),

@@ -3,10 +3,12 @@
 //!
 //! - [`facts`] reads the image's files below a root: a mounted image, or `/` of the machine that it
 //!   is being made on. It follows links inside that root and executes nothing;
+//! - [`shipped`] is what we install;
 //! - [`rules`] says what is wrong, pure.
 
 pub mod facts;
 pub mod rules;
+pub mod shipped;
 
 use serde::Serialize;
 

@@ -2,7 +2,8 @@
 
 use contract::names::{ADMITTED_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_WATCH};
 
-use super::facts::{Facts, KUBELET_DROP_IN, LOADER, OURS, PROGRAMS, RESOLVER, TOOLKIT};
+use super::facts::{Facts, KUBELET_DROP_IN, LOADER, PROGRAMS, RESOLVER, TOOLKIT};
+use super::shipped::{self, Shipped};
 use super::{Check, Problem};
 
 /// The stock units that stay as they are shipped.
@@ -72,7 +73,7 @@ fn programs(facts: &Facts) -> Vec<Problem> {
     for path in PROGRAMS {
         let Some(file) = facts.files.get(path) else {
             // One of ours is named with the rest of ours.
-            if !OURS.iter().any(|(ours, _)| *ours == path) {
+            if !shipped::all().iter().any(|ours| ours.place == path) {
                 problems.push(problem(Check::ProgramMissing, path, "it is not there"));
             }
             continue;
@@ -93,7 +94,7 @@ fn programs(facts: &Facts) -> Vec<Problem> {
 
 fn ours(facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (path, mode) in OURS {
+    for Shipped { mode, place: path, .. } in shipped::all() {
         let Some(file) = facts.files.get(path) else {
             problems.push(problem(Check::FileMissing, path, "it is not there"));
             continue;

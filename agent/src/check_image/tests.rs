@@ -25,11 +25,16 @@ impl Image {
         for program in facts::PROGRAMS.into_iter().chain(facts::TOOLKIT) {
             image.write(program, &elf(62), 0o755);
         }
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-        for (path, mode) in facts::OURS.into_iter().skip(1) {
-            let name = path.trim_start_matches("/etc/systemd/system/");
-            let name = name.replace("/usr/libexec/rollcall", "libexec");
-            image.write(path, &fs::read(shipped.join(name)).unwrap(), mode);
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for ours in shipped::all() {
+            match ours.source {
+                Some("agent") => {}
+                Some(source) => {
+                    let content = fs::read(repository.join(source)).unwrap();
+                    image.write(ours.place, &content, ours.mode);
+                }
+                None => fs::create_dir_all(image.root().path(ours.place)).unwrap(),
+            }
         }
         for unit in ["rollcall-join", "rollcall-agent", "nodeadm-config", "nodeadm-boot-hook"] {
             image.enable(unit);
@@ -60,7 +65,7 @@ impl Image {
 
     fn enable(&self, unit: &str) {
         let wants = "/etc/systemd/system/multi-user.target.wants";
-        let target = format!("/etc/systemd/system/{unit}.service");
+        let target = format!("/usr/lib/systemd/system/{unit}.service");
         self.link(&format!("{wants}/{unit}.service"), &target);
     }
 
@@ -146,9 +151,9 @@ const BROKEN: [Broken; 24] = [
     ),
     (
         "a unit is missing",
-        |i| i.remove("/etc/systemd/system/rollcall-fallback.service"),
+        |i| i.remove("/usr/lib/systemd/system/rollcall-fallback.service"),
         Check::FileMissing,
-        "/etc/systemd/system/rollcall-fallback.service",
+        "/usr/lib/systemd/system/rollcall-fallback.service",
     ),
     (
         "the agent is missing",
@@ -200,7 +205,7 @@ const BROKEN: [Broken; 24] = [
         "kubelet's gate is empty",
         |i| i.write(facts::KUBELET_DROP_IN, b"[Unit]\n", 0o644),
         Check::GateMissing,
-        "/etc/systemd/system/kubelet.service.d/10-rollcall.conf",
+        "/usr/lib/systemd/system/kubelet.service.d/10-rollcall.conf",
     ),
     (
         "a driver tree is missing",

@@ -63,7 +63,11 @@ fn systemd_has_nothing_to_say_of_them() {
     for entry in fs::read_dir(units()).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".service") || name.ends_with(".path") {
-            install(&format!("etc/systemd/system/{name}"), &fs::read(entry.path()).unwrap(), 0o644);
+            install(
+                &format!("usr/lib/systemd/system/{name}"),
+                &fs::read(entry.path()).unwrap(),
+                0o644,
+            );
             names.push(name.replace("@.", "@config."));
         }
     }

@@ -13,6 +13,7 @@ mod lives;
 mod node_config;
 mod offers;
 mod operate_page;
+mod packages;
 mod refusals;
 mod stack;
 mod tokens;
