@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what a fresh Debian machine lacks: a C compiler, rpmbuild and Python's venv from Debian where we may
+# Sets up what a fresh Debian machine lacks: a C compiler, rpmbuild, shellcheck and Python's venv from Debian where we may
 # install packages, and a Python environment with the emulator's pinned versions. Idempotent.
 set -euo pipefail
 
@@ -10,6 +10,7 @@ missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 command -v curl >/dev/null || missing+=(curl)
 command -v rpmbuild >/dev/null || missing+=(rpm)
+command -v shellcheck >/dev/null || missing+=(shellcheck)
 command -v python3 >/dev/null || missing+=(python3)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then

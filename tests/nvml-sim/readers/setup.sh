@@ -27,7 +27,10 @@ nvidia_smi() {
     local apt=$dir/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
     rm -rf "$dir/nvidia-smi" "$apt"
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$dir/nvidia-smi"
-    [ -r "$key" ] && command -v apt-get >/dev/null || { echo "no apt-get, or no Debian keyring"; return 1; }
+    if ! [ -r "$key" ] || ! command -v apt-get >/dev/null; then
+        echo "no apt-get, or no Debian keyring"
+        return 1
+    fi
     echo "deb [signed-by=$key] http://deb.debian.org/debian $release non-free" >"$apt/sources.list"
     local options=(
         -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::Lists=$apt/lists"
