@@ -57,6 +57,8 @@ pub enum Command {
     Kubeconfig(KubeconfigArgs),
     /// Take the fleet down, top to bottom, and count what is still owned.
     Down(DownArgs),
+    /// Find what an earlier life of a fleet left in the account, and with --yes remove it.
+    Sweep(SweepArgs),
 }
 
 /// How data is printed on stdout.
@@ -262,12 +264,29 @@ pub struct KubeconfigArgs {
     pub kubeconfig: Option<PathBuf>,
 }
 
+/// `control sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// Look for this fleet alone.
+    #[arg(long, value_name = "NAME")]
+    pub fleet: Option<String>,
+    /// Remove what was found.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// `control down`.
 #[derive(Debug, Args)]
 pub struct DownArgs {
     /// Which fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,
+    /// Show what would be removed and what holds what, and touch nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,

@@ -117,6 +117,7 @@ impl AwsError {
             code.ends_with(".NotFound")
                 || code.ends_with("NotFoundException")
                 || matches!(code, "NatGatewayNotFound" | "NoSuchEntity" | "NoSuchBucket")
+                || code == "LoadBalancerNotFound"
                 || matches!(code, "NoSuchKey" | "NotFound" | "ParameterNotFound")
                 || code.ends_with(".NotFoundException")
         })
@@ -142,6 +143,13 @@ impl Advice for AwsError {
         };
         Some(hint.to_owned())
     }
+}
+
+/// A refusal of a service that is called without its SDK.
+pub(super) fn refused(attempted: String, code: Option<String>, words: Option<String>) -> AwsError {
+    let words = words.unwrap_or_else(|| "it gave no reason".to_owned());
+    let code = code.unwrap_or_else(|| CODELESS.to_owned());
+    AwsError::Refused { attempted, code, source: Box::new(Words(words)) }
 }
 
 /// How a deletion ended: what is not there any more is gone.

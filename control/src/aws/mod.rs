@@ -10,6 +10,7 @@ pub mod eks;
 pub mod error;
 pub mod partition;
 pub mod poll;
+pub mod signed;
 
 pub use clients::Clients;
 pub use error::{Attempted, AwsError};

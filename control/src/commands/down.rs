@@ -3,11 +3,11 @@
 use contract::{ExitCode, StepOutcome};
 
 use crate::cli::{DownArgs, Format};
-use crate::commands::{Context, fleet, kubeconfig, session};
+use crate::commands::{Context, fleet, kubeconfig, removal, session};
 use crate::output::Style;
 use crate::output::progress::Progress;
 use crate::stack::StackError;
-use crate::stack::driver::{self, Walk};
+use crate::stack::driver::{Walk, down};
 use crate::stack::report::DownReport;
 
 /// Runs the verb.
@@ -15,7 +15,7 @@ use crate::stack::report::DownReport;
 /// # Errors
 /// When the fleet cannot be found, or a step failed.
 pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitCode> {
-    session::must_be_able_to_ask(args.yes, "down", context)?;
+    session::must_be_able_to_ask(args.yes || args.dry_run, "down", context)?;
     let printer = context.printer;
     let found = fleet::find(&args.fleet, context.global).await?;
     let Some(name) = found.name.clone() else {
@@ -24,11 +24,22 @@ pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitC
     };
     let progress = Progress::new(printer.note_style(), printer.draws_progress());
     let world = session::world(found.clients, &name, progress.clone()).await?;
-    if !args.yes && !printer.confirm(&format!("Remove the fleet `{name}` and all its nodes?")) {
-        printer.note("Nothing was touched.");
+    if args.dry_run {
+        let removal = down::look(&world).await?;
+        let shown = removal::Shown { fleet: &name, count: removal.count(), removal: &removal };
+        printer.data(args.output.output, &shown, removal::text)?;
         return Ok(ExitCode::Success);
     }
-    let Walk { report, stopped } = driver::down(&world).await;
+    if !args.yes {
+        let removal = down::look(&world).await?;
+        let shown = removal::Shown { fleet: &name, count: removal.count(), removal: &removal };
+        printer.note(removal::text(&shown, printer.note_style()));
+        if !printer.confirm(&format!("Remove the fleet `{name}` and all its nodes?")) {
+            printer.note("Nothing was touched.");
+            return Ok(ExitCode::Success);
+        }
+    }
+    let Walk { report, stopped } = down::down(&world).await;
     progress.clear();
     if stopped.is_none() && report.leftovers == 0 {
         forget(&world.clients.region, &name, context);
@@ -60,10 +71,12 @@ fn forget(region: &str, fleet: &str, context: &Context<'_>) {
 fn nothing() -> DownReport {
     DownReport {
         fleet: None,
+        workloads: Vec::new(),
         layers: Vec::new(),
         deleted: 0,
         leftovers: 0,
         left: Vec::new(),
+        blocks: Vec::new(),
         seconds: 0.0,
     }
 }
@@ -84,20 +97,27 @@ fn finish(
 /// The end, as a person reads it.
 #[must_use]
 pub fn text(report: &DownReport, resume: &str, style: Style) -> String {
+    use StepOutcome::Degraded;
     let fleet = report.fleet.as_deref().unwrap_or("the fleet");
     let (deleted, took) = (report.deleted, style.dim(format!("{:.0} s", report.seconds)));
+    let mut out = String::from("\n");
+    for step in report.workloads.iter().filter(|step| matches!(step.outcome, Degraded(_))) {
+        out.push_str(&format!("{} {}\n", style.yellow("!"), step.words()));
+    }
     if report.leftovers == 0 {
         let gone = style.green("Gone");
-        return format!("\n{gone}: {fleet}, {deleted} resources removed, 0 left  {took}\n");
+        out.push_str(&format!("{gone}: {fleet}, {deleted} resources removed, 0 left  {took}\n"));
+        return out;
     }
-    let mut out = format!(
-        "\n{}: {fleet}, {deleted} resources removed, {} still owned  {took}\n",
+    out.push_str(&format!(
+        "{}: {fleet}, {deleted} resources removed, {} still owned  {took}\n",
         style.red("Not gone"),
         report.leftovers
-    );
+    ));
     for left in &report.left {
         out.push_str(&format!("    {} {}\n", left.kind, left.id));
     }
+    out.push_str(&removal::held(&report.blocks, style));
     out.push_str(&format!("To go on: {resume}\n"));
     out
 }

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use aws_sdk_ec2::types::Filter;
 use aws_sdk_ssm::types::ParameterStringFilter;
 use contract::ExitCode;
 use contract::names::{CONTROL_PREFIX, TAG_FLEET};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::cli::{FleetArgs, Global};
 use crate::failure::Stated;
+use crate::layers::identity::desired::RoleNames;
 
 /// A fleet and the way to it.
 #[derive(Clone, Debug)]
@@ -88,7 +90,7 @@ fn header(path: &Path) -> anyhow::Result<Header> {
 /// clusters' own where the VPC was there before.
 async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
     let mut names = BTreeSet::new();
-    let filter = aws_sdk_ec2::types::Filter::builder().name("tag-key").values(TAG_FLEET).build();
+    let filter = Filter::builder().name("tag-key").values(TAG_FLEET).build();
     let mut pages = clients.ec2.describe_vpcs().filters(filter).into_paginator().send();
     while let Some(page) = pages.next().await {
         let page = page.attempted(|| format!("look for fleets in {}", clients.place()))?;
@@ -99,22 +101,23 @@ async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
         );
     }
     if names.is_empty() {
-        let clusters = clients
-            .eks
-            .list_clusters()
-            .into_paginator()
-            .items()
-            .send()
-            .collect::<Result<Vec<_>, _>>()
-            .await
-            .attempted(|| format!("list the clusters of {}", clients.place()))?;
-        for name in clusters {
-            let cluster = crate::aws::eks::cluster(clients, &name).await?;
-            names.extend(cluster.and_then(|c| c.tags()?.get(TAG_FLEET).cloned()));
-        }
+        names = with_clusters(clients).await?;
     }
     if names.is_empty() {
         names = with_parameters(clients).await?;
+    }
+    Ok(names)
+}
+
+/// The fleets whose clusters exist.
+async fn with_clusters(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let clusters = clients.eks.list_clusters().into_paginator().items().send();
+    let clusters = clusters.collect::<Result<Vec<_>, _>>().await;
+    let clusters = clusters.attempted(|| format!("list the clusters of {}", clients.place()))?;
+    let mut names = BTreeSet::new();
+    for name in clusters {
+        let cluster = crate::aws::eks::cluster(clients, &name).await?;
+        names.extend(cluster.and_then(|c| c.tags()?.get(TAG_FLEET).cloned()));
     }
     Ok(names)
 }
@@ -131,6 +134,61 @@ async fn with_parameters(clients: &Clients) -> Result<BTreeSet<String>, AwsError
     let found = pages.iter().flat_map(|page| page.parameters());
     let names = found.filter_map(|parameter| parameter.name());
     Ok(names.filter_map(|name| name.split('/').nth(2)).map(str::to_owned).collect())
+}
+
+/// Names of all fleets that something in the region speaks of: by the tag on anything of EC2's, on
+/// clusters and roles, by the names of parameters and of buckets.
+///
+/// # Errors
+/// When AWS does not answer.
+pub async fn traces(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let mut names = with_parameters(clients).await?;
+    let key = Filter::builder().name("key").values(TAG_FLEET).build();
+    let tags = clients.ec2.describe_tags().filters(key).into_paginator().items().send();
+    let tags = tags.try_collect().await;
+    let tags = tags.attempted(|| format!("look for fleets' tags in {}", clients.place()))?;
+    names.extend(tags.into_iter().filter_map(|tag| tag.value));
+    names.extend(with_clusters(clients).await?);
+    names.extend(with_roles(clients).await?);
+    names.extend(with_buckets(clients).await?);
+    Ok(names)
+}
+
+/// The fleets whose roles exist. Tags are asked for only where the name may be one of ours.
+async fn with_roles(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let roles = clients.iam.list_roles().into_paginator().items().send().try_collect().await;
+    let roles = roles.attempted(|| "list the account's roles".to_owned())?;
+    let mut names = BTreeSet::new();
+    for role in roles.iter().filter(|role| RoleNames::may_be(&role.role_name)) {
+        let what = || format!("read the tags of the role `{}`", role.role_name);
+        let tags = clients.iam.list_role_tags().role_name(&role.role_name).send().await;
+        match tags.attempted(what) {
+            Ok(answer) => {
+                let ours = answer.tags.into_iter().filter(|tag| tag.key == TAG_FLEET);
+                names.extend(ours.map(|tag| tag.value));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
+}
+
+/// The fleets whose buckets exist in this region: their names say whose they are.
+async fn with_buckets(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
+    let found = clients.s3.list_buckets().prefix("rollcall-").into_paginator().send();
+    let found = found.try_collect().await;
+    let found = found.attempted(|| "list the account's buckets".to_owned())?;
+    let buckets = found.iter().flat_map(|page| page.buckets());
+    let names = buckets.filter_map(|bucket| fleet_of_bucket(bucket.name()?, &clients.region));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// `rollcall-prod-eu-west-1-111122223333` is `prod`'s.
+fn fleet_of_bucket<'a>(bucket: &'a str, region: &str) -> Option<&'a str> {
+    let (rest, account) = bucket.strip_prefix("rollcall-")?.rsplit_once('-')?;
+    let numeric = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    rest.strip_suffix(region)?.strip_suffix('-').filter(|fleet| numeric && !fleet.is_empty())
 }
 
 fn only_one(names: BTreeSet<String>, region: &str) -> anyhow::Result<Option<String>> {
@@ -158,6 +216,16 @@ mod tests {
         assert_eq!(only_one(BTreeSet::new(), "us-east-1").unwrap(), None);
         let one = BTreeSet::from(["prod".to_owned()]);
         assert_eq!(only_one(one, "us-east-1").unwrap().as_deref(), Some("prod"));
+    }
+
+    #[test]
+    fn a_buckets_name_says_whose_it_is() {
+        let of = |bucket| fleet_of_bucket(bucket, "eu-west-1");
+        assert_eq!(of("rollcall-prod-a-eu-west-1-111122223333"), Some("prod-a"));
+        for other in ["rollcall-eu-west-1-111122223333", "rollcall-x-us-east-1-111122223333"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(of("rollcall-prod-eu-west-1-backup"), None);
     }
 
     #[test]

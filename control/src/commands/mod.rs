@@ -9,10 +9,12 @@ pub mod facts;
 pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
+mod removal;
 pub mod saved_plan;
 pub mod schema;
 mod session;
 pub mod status;
+pub mod sweep;
 pub mod token;
 pub mod up;
 
@@ -49,5 +51,6 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::run(&args, &context).await,
         Command::Kubeconfig(args) => kubeconfig::run(&args, &context).await,
         Command::Down(args) => down::run(&args, &context).await,
+        Command::Sweep(args) => sweep::run(&args, &context).await,
     }
 }

@@ -183,7 +183,7 @@ fn addition(resource: &str, steps: &[&PlannedStep], style: Style) -> String {
     format!("{} {text}", mark(Action::Add, style))
 }
 
-fn plural(word: &str) -> String {
+pub(super) fn plural(word: &str) -> String {
     match word.strip_suffix('s') {
         Some(stem) if word.ends_with("ss") => format!("{stem}ses"),
         Some(_) => word.to_owned(),

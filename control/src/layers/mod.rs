@@ -13,7 +13,9 @@ pub mod system;
 
 pub mod gpu;
 
-// What layers share.
+// What layers share, and what is cleared up with them.
+pub mod blocks;
+pub mod claims;
 pub mod names;
 pub mod pools;
 pub mod reports;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::output::Style;
-use crate::stack::Layer;
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -70,7 +69,7 @@ struct Screen {
     /// None where nothing is drawn: plain lines instead.
     bars: Option<MultiProgress>,
     silent: bool,
-    layer: Option<(Layer, Instant)>,
+    part: Option<(&'static str, Instant)>,
     layer_bar: Option<ProgressBar>,
     nodes: BTreeMap<String, (NodeLine, Option<ProgressBar>)>,
 }
@@ -96,7 +95,7 @@ impl Progress {
 
     fn of(style: Style, bars: Option<MultiProgress>, silent: bool) -> Self {
         let nodes = BTreeMap::new();
-        let screen = Screen { style, bars, silent, layer: None, layer_bar: None, nodes };
+        let screen = Screen { style, bars, silent, part: None, layer_bar: None, nodes };
         Self { screen: Arc::new(Mutex::new(screen)) }
     }
 
@@ -104,9 +103,9 @@ impl Progress {
         act(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A layer begins.
-    pub fn begin(&self, layer: Layer) {
-        self.with(|screen| screen.begin(layer));
+    /// A layer begins, or another part of a walk.
+    pub fn begin(&self, part: &'static str) {
+        self.with(|screen| screen.begin(part));
     }
 
     /// Its plan has this many steps.
@@ -146,6 +145,16 @@ impl Progress {
         self.with(|screen| screen.nodes(lines));
     }
 
+    /// There was nothing to do in this part, and nothing to say of it.
+    pub fn pass(&self) {
+        self.with(|screen| {
+            screen.part = None;
+            if let Some(bar) = screen.layer_bar.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+
     /// The layer has ended so.
     pub fn end(&self, mark: Mark, text: &str) {
         self.with(|screen| screen.end(mark, text));
@@ -180,12 +189,12 @@ impl Screen {
         }
     }
 
-    fn begin(&mut self, layer: Layer) {
-        self.layer = Some((layer, Instant::now()));
+    fn begin(&mut self, part: &'static str) {
+        self.part = Some((part, Instant::now()));
         if let Some(bars) = &self.bars {
             let bar = bars.add(ProgressBar::new_spinner());
             bar.set_style(template("{spinner:.cyan} {prefix} {msg:.dim}"));
-            bar.set_prefix(format!("{:LAYER_WIDTH$}", layer.label()));
+            bar.set_prefix(format!("{part:LAYER_WIDTH$}"));
             bar.set_message("looking");
             bar.enable_steady_tick(TICK);
             self.layer_bar = Some(bar);
@@ -267,8 +276,8 @@ impl Screen {
                 self.line(&self.node_text(&line));
             }
         }
-        let Some((layer, began)) = self.layer.take() else { return };
-        let name = self.style.bold(format!("{:LAYER_WIDTH$}", layer.label()));
+        let Some((part, began)) = self.part.take() else { return };
+        let name = self.style.bold(format!("{part:LAYER_WIDTH$}"));
         let took = self.style.dim(format!("{:.1} s", began.elapsed().as_secs_f64()));
         self.line(&format!("{} {name} {text}  {took}", mark.paint(self.style)));
     }

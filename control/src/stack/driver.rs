@@ -1,20 +1,13 @@
-//! Walks the layers: up (observe → plan → apply → gate), plan alone, and down, backwards.
+//! Walks the layers: up (observe → plan → apply → gate) and plan alone; [`down`] walks them backwards.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use contract::StepOutcome;
 use serde::Serialize;
 
-use crate::aws::poll::{side_by_side, until};
-use crate::layers::addons::Addons;
-use crate::layers::cluster::ControlPlane;
-use crate::layers::gpu::Gpu;
-use crate::layers::identity::Identity;
-use crate::layers::network::Network;
-use crate::layers::reports;
-use crate::layers::system::System;
+use crate::aws::poll::side_by_side;
 use crate::output::progress::Mark;
-use crate::stack::report::{DownReport, LayerReport, Left, Outcome, StepReport, UpReport};
+use crate::stack::report::{LayerReport, Outcome, StepReport, UpReport};
 use crate::stack::{Action, Applied, Gate, Inputs, Layer, StackError, Step, Storey, World};
 
 /// Runs the body for the storey of a layer: the one place where both meet.
@@ -22,35 +15,35 @@ macro_rules! for_layer {
     ($layer:expr, $storey:ident => $body:expr) => {
         match $layer {
             Layer::Network => {
-                type $storey = Network;
+                type $storey = $crate::layers::network::Network;
                 $body
             }
             Layer::Identity => {
-                type $storey = Identity;
+                type $storey = $crate::layers::identity::Identity;
                 $body
             }
             Layer::Cluster => {
-                type $storey = ControlPlane;
+                type $storey = $crate::layers::cluster::ControlPlane;
                 $body
             }
             Layer::Addons => {
-                type $storey = Addons;
+                type $storey = $crate::layers::addons::Addons;
                 $body
             }
             Layer::System => {
-                type $storey = System;
+                type $storey = $crate::layers::system::System;
                 $body
             }
             Layer::Gpu => {
-                type $storey = Gpu;
+                type $storey = $crate::layers::gpu::Gpu;
                 $body
             }
         }
     };
 }
 
-/// Reads lag behind writes by seconds.
-const READS_LAG: Duration = Duration::from_secs(15);
+// Below the macro that it uses.
+pub mod down;
 
 /// What a walk did before it ended, and why it ended early.
 #[derive(Debug)]
@@ -105,13 +98,13 @@ async fn plan_layer<S: Storey>(
     let mut given = inputs.given.clone();
     S::give(inputs, &facts, &mut given);
     inputs.given = given;
-    let row = |step: Step<S::Op>| PlannedStep {
-        action: step.action,
-        resource: step.resource,
-        name: step.name,
-        why: step.why,
-    };
     Ok(steps.into_iter().map(row).collect())
+}
+
+/// A step as it is shown.
+fn row<Op>(step: Step<Op>) -> PlannedStep {
+    let Step { action, resource, name, why, .. } = step;
+    PlannedStep { action, resource, name, why }
 }
 
 /// Which layers a walk up builds.
@@ -180,7 +173,7 @@ pub async fn up(world: &World, mut inputs: Inputs, reach: Reach) -> Walk<UpRepor
 
 async fn raise<S: Storey>(world: &World, inputs: &mut Inputs) -> (LayerReport, Option<StackError>) {
     let began = Instant::now();
-    world.progress.begin(S::LAYER);
+    world.progress.begin(S::LAYER.label());
     let mut report = LayerReport { layer: S::LAYER, steps: Vec::new(), gate: None, seconds: 0.0 };
     let ended = build::<S>(world, inputs, &mut report).await;
     report.seconds = began.elapsed().as_secs_f64();
@@ -275,101 +268,6 @@ async fn run_steps<S: Storey>(
         }
     }
     Ok(())
-}
-
-/// Takes the layers away, top down, then counts what is still owned.
-pub async fn down(world: &World) -> Walk<DownReport> {
-    let began = Instant::now();
-    let mut layers = Vec::new();
-    let mut stopped = None;
-    for layer in Layer::ALL.into_iter().rev() {
-        let (report, error) = for_layer!(layer, S => raze::<S>(world).await);
-        layers.push(report);
-        if error.is_some() {
-            stopped = error;
-            break;
-        }
-    }
-    let mut left = Vec::new();
-    if stopped.is_none() {
-        stopped = reports::delete(world).await.err();
-    }
-    match settled_leftovers(world, stopped.is_none()).await {
-        Ok(found) => left = found,
-        Err(error) => {
-            stopped.get_or_insert(error);
-        }
-    }
-    // The lease is the last to go: until then nobody builds what we count.
-    match stopped {
-        None => stopped = world.lease.remove().await.err(),
-        Some(_) => world.lease.release().await,
-    }
-    let report = DownReport {
-        fleet: Some(world.scope.fleet.clone()),
-        deleted: layers.iter().map(LayerReport::changed).sum(),
-        leftovers: left.len(),
-        left,
-        layers,
-        seconds: began.elapsed().as_secs_f64(),
-    };
-    Walk { report, stopped }
-}
-
-async fn raze<S: Storey>(world: &World) -> (LayerReport, Option<StackError>) {
-    let began = Instant::now();
-    world.progress.begin(S::LAYER);
-    let mut steps = Vec::new();
-    let ended = async {
-        let mut facts = S::observe(world, None).await?;
-        let mut teardown = S::teardown(&world.scope, &facts);
-        if !teardown.is_empty() && world.lease.prove().await? {
-            facts = S::observe(world, None).await?;
-            teardown = S::teardown(&world.scope, &facts);
-        }
-        run_steps::<S>(world, teardown, &mut facts, &mut steps).await
-    }
-    .await;
-    let report =
-        LayerReport { layer: S::LAYER, steps, gate: None, seconds: began.elapsed().as_secs_f64() };
-    let (mark, text) = match &ended {
-        Ok(()) if report.steps.is_empty() => (Mark::Good, "nothing was there".to_owned()),
-        Ok(()) => (Mark::Good, format!("{} removed", report.changed())),
-        Err(StackError::Interrupted) => (Mark::Fair, "interrupted".to_owned()),
-        Err(_) => (Mark::Bad, format!("{} removed, then failed", report.changed())),
-    };
-    world.progress.end(mark, &text);
-    (report, ended.err())
-}
-
-/// What is still owned. After a walk that came to its end, what is found is looked for again for a
-/// while: reads lag behind deletions.
-async fn settled_leftovers(world: &World, ended: bool) -> Result<Vec<Left>, StackError> {
-    let mut left = leftovers(world).await?;
-    if ended && !left.is_empty() {
-        let look = async || {
-            left = leftovers(world).await?;
-            Ok(left.is_empty().then_some(()))
-        };
-        until(world.pace, READS_LAG, &world.interrupt, look).await?;
-    }
-    Ok(left)
-}
-
-/// What is still owned, looked up anew: whatever a walk down would still remove.
-async fn leftovers(world: &World) -> Result<Vec<Left>, StackError> {
-    let mut left = Vec::new();
-    for layer in Layer::ALL {
-        let owned = for_layer!(layer, S => {
-            let facts = S::observe(world, None).await?;
-            let steps = S::teardown(&world.scope, &facts);
-            steps.into_iter().map(|step| (step.resource, step.name)).collect::<Vec<_>>()
-        });
-        left.extend(owned.into_iter().map(|(kind, id)| Left { kind: kind.to_owned(), id }));
-    }
-    let parameters = reports::list(world).await?;
-    left.extend(parameters.into_iter().map(|id| Left { kind: "parameter".to_owned(), id }));
-    Ok(left)
 }
 
 #[cfg(test)]

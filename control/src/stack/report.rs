@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use contract::{ExitCode, StepOutcome};
 use serde::Serialize;
 
+use crate::layers::blocks::Block;
 use crate::stack::{Gate, Layer, Step};
 
 /// How the nodes of a layer stand.
@@ -52,8 +53,25 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    pub(super) fn of<Op>(step: &Step<Op>, outcome: StepOutcome) -> Self {
+    pub(crate) fn of<Op>(step: &Step<Op>, outcome: StepOutcome) -> Self {
         Self { resource: step.resource, name: step.name.clone(), outcome }
+    }
+
+    /// `load balancer net/a`, and how it ended where it was not done.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { resource, name, outcome } = self;
+        match outcome {
+            StepOutcome::Done | StepOutcome::Unchanged => format!("{resource} {name}"),
+            StepOutcome::Skipped(why) | StepOutcome::Degraded(why) | StepOutcome::Failed(why) => {
+                format!("{resource} {name}: {why}")
+            }
+        }
+    }
+
+    /// Something that could not be done for all of it, and keeps nobody from going on.
+    pub(crate) fn degraded(resource: &'static str, name: &str, why: String) -> Self {
+        Self { resource, name: name.to_owned(), outcome: StepOutcome::Degraded(why) }
     }
 }
 
@@ -187,6 +205,8 @@ pub struct Left {
 pub struct DownReport {
     /// Name of the fleet; none when there was none.
     pub fleet: Option<String>,
+    /// What workloads held of the account, given back: load balancers, volumes, logs.
+    pub workloads: Vec<StepReport>,
     /// Layer by layer, top down.
     pub layers: Vec<LayerReport>,
     /// Resources that were removed.
@@ -195,6 +215,8 @@ pub struct DownReport {
     pub leftovers: usize,
     /// Which.
     pub left: Vec<Left>,
+    /// What holds them, where that could be read.
+    pub blocks: Vec<Block>,
     /// How long it took.
     pub seconds: f64,
 }

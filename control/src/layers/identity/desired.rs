@@ -52,6 +52,13 @@ impl RoleNames {
         }
     }
 
+    /// Whether a role of that name may be a fleet's. A name that was cut ends in a hash.
+    #[must_use]
+    pub fn may_be(name: &str) -> bool {
+        let suffixes = ["-cluster", "-system-node", "-gpu-node"];
+        name.len() == ROLE_NAME_MAX || suffixes.iter().any(|suffix| name.ends_with(suffix))
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> [&str; 3] {

@@ -84,6 +84,19 @@ impl Cluster {
         Ok(list["items"].as_array().into_iter().flatten().map(NodeObject::of).collect())
     }
 
+    /// Makes an object at a path of the API: `api/v1/namespaces/default/services`.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn create(&self, world: &World, path: &str, object: &Value) -> anyhow::Result<()> {
+        let url = format!("{}/{path}", self.server);
+        let request = self.http.post(&url).bearer_auth(self.token(world).await?).json(object);
+        let answer = request.send().await.with_context(|| format!("no answer from `{url}`"))?;
+        let status = answer.status();
+        ensure!(status.is_success(), "`{url}` answered {status}: {}", answer.text().await?);
+        Ok(())
+    }
+
     /// One Node object; none when there is none.
     ///
     /// # Errors

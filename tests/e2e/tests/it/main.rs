@@ -9,6 +9,7 @@ mod crashes;
 mod evidence;
 mod fleets;
 mod lease;
+mod leftovers;
 mod lives;
 mod node_config;
 mod offers;
