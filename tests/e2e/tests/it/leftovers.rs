@@ -104,7 +104,10 @@ async fn what_workloads_hold_is_shown_then_given_back_and_what_is_others_stays()
     let down = down.json().unwrap();
     assert_eq!(down["leftovers"], 0, "{down:#}");
     let given_back = serde_json::to_string(&down["workloads"]).unwrap();
-    assert!(given_back.contains("default/web") && given_back.contains("loadbalancer/"), "{given_back}");
+    assert!(
+        given_back.contains("default/web") && given_back.contains("loadbalancer/"),
+        "{given_back}"
+    );
     let left: Value = serde_json::from_str(&python(&stage, LEFT).await).unwrap();
     let expected = json!({
         "balancers": ["theirs"], "targets": 0, "logs": ["/aws/eks/prod/cluster-2"],
