@@ -127,6 +127,14 @@ pub fn absent_in(driver_version: &str) -> Vec<String> {
     absent.map(|(name, _)| (*name).to_owned()).collect()
 }
 
+/// The first driver branch that says what a GPU needs, in field 230.
+const RECOVERY_ACTION: u32 = 570;
+
+/// Whether a driver of this version says what a GPU needs.
+pub(crate) fn knows_recovery_action(driver_version: &str) -> bool {
+    branch(driver_version) >= RECOVERY_ACTION
+}
+
 /// CUDA versions, as NVML counts, by the first driver branch that has them.
 const CUDA: [(u32, i32); 8] = [
     (0, 11_000),

@@ -39,11 +39,12 @@ impl Hardware {
         }
     }
 
-    /// The same without EFA: a machine's `/sys` is the kernel's, and has no place to show it in.
+    /// The same for a machine: its `/sys` is the kernel's, and has no place to show EFA or a tree in.
     #[must_use]
-    pub fn without_efa(mut self) -> Self {
+    pub fn of_machine(mut self) -> Self {
         if let Some(gpus) = &mut self.gpus {
             gpus.efa.clear();
+            gpus.flat_pci = true;
         }
         self
     }

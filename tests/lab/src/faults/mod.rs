@@ -144,6 +144,7 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "an EFA device (default: the last) is gone from the PCI bus and from /sys/class/infiniband",
     ),
     ("efa-down=NAME", "the port of an EFA device is down: efa-down=rdmap79s0"),
+    ("efa-apart", "the EFA devices are in no IOMMU group and below root ports of their own"),
     ("gpu-count=N", "NVML counts this many GPUs, whatever there are"),
     ("init=CODE", "NVML's initialisation ends with this code"),
     ("hang=CALL", "one call of NVML never comes back: hang=nvmlDeviceGetTemperature"),

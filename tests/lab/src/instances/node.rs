@@ -123,7 +123,7 @@ impl Node {
         let hardware = Hardware::of(&root, &instance.instance_type, &instance.instance_id, library);
         Arc::new(Self {
             by_dra: user_data.as_deref().is_some_and(intake::offers_by_dra),
-            hardware: if around.ground.is_some() { hardware.without_efa() } else { hardware },
+            hardware: if around.ground.is_some() { hardware.of_machine() } else { hardware },
             console: Console::of(&root, &instance.instance_id),
             imds: Imds::new(instance.clone(), user_data),
             reboots: AtomicU32::new(instance.reboots),

@@ -54,6 +54,8 @@ pub enum Fault {
     EfaMissing(Option<String>),
     /// An EFA device's port is down.
     EfaDown(String),
+    /// The EFA devices are away from the GPUs: no IOMMU group, no common root port.
+    EfaApart,
 }
 
 impl Fault {
@@ -67,6 +69,9 @@ impl Fault {
             Self::DriverHang => state.faults.hang = vec!["*".into()],
             Self::DriverVersion(version) => {
                 state.hidden_symbols.extend(library::absent_in(version));
+                if !library::knows_recovery_action(version) {
+                    state.gpus.iter_mut().for_each(|gpu| gpu.recovery_action = None);
+                }
                 state.cuda_version = library::cuda_of(version);
                 version.clone_into(&mut state.driver_version);
             }
@@ -106,6 +111,7 @@ impl Fault {
                     efa.up = false;
                 }
             }
+            Self::EfaApart => state.efa.iter_mut().for_each(|efa| efa.apart = true),
         }
     }
 
@@ -142,6 +148,7 @@ impl fmt::Display for Fault {
             Self::EfaMissing(None) => f.write_str("efa-missing"),
             Self::EfaMissing(Some(name)) => write!(f, "efa-missing={name}"),
             Self::EfaDown(name) => write!(f, "efa-down={name}"),
+            Self::EfaApart => f.write_str("efa-apart"),
         }
     }
 }
@@ -176,6 +183,7 @@ fn parse(name: &str, value: Option<&str>) -> Option<Fault> {
             "driver-hang" => Some(Fault::DriverHang),
             "gpu-missing" => Some(Fault::GpuMissing(None)),
             "efa-missing" => Some(Fault::EfaMissing(None)),
+            "efa-apart" => Some(Fault::EfaApart),
             _ => None,
         };
     };
@@ -208,7 +216,7 @@ mod tests {
     use super::*;
     use crate::profile::for_instance_type;
 
-    const NAMES: [&str; 40] = [
+    const NAMES: [&str; 41] = [
         "driver-library-mismatch",
         "driver-not-loaded",
         "driver-hang",
@@ -249,6 +257,7 @@ mod tests {
         "mig-layout=0:1g.10gb,3g.40gb",
         "efa-missing=rdmap79s0",
         "efa-down=rdmap79s0",
+        "efa-apart",
     ];
 
     #[test]

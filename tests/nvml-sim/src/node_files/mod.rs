@@ -29,15 +29,18 @@ pub enum Content {
 }
 
 /// Directories that hold nothing but what the state says: the driver's, and those of devices.
-const OWNED: [&str; 7] = [
+const OWNED: [&str; 8] = [
     "/proc/driver/nvidia",
     "/sys/module/nvidia",
     "/sys/module/nvidia_uvm",
     "/sys/class/infiniband",
     IOMMU_GROUPS,
+    // Before what its links lead to: they are ours when it is.
     PCI_DEVICES,
+    DEVICES,
     RESOLVED,
 ];
+const DEVICES: &str = "/sys/devices";
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 const IOMMU_GROUPS: &str = "/sys/kernel/iommu_groups";
 /// Where images that resolve their driver keep it.

@@ -2,7 +2,7 @@
 
 use crate::state::{Aer, Efa, Gpu, State};
 
-use super::{Content, IOMMU_GROUPS, NodeFile, PCI_DEVICES, link, text};
+use super::{Content, DEVICES, IOMMU_GROUPS, NodeFile, PCI_DEVICES, link, text};
 
 /// 3D controller: a GPU without a display.
 const CLASS_GPU: u32 = 0x03_0200;
@@ -45,24 +45,94 @@ const EFA_COUNTERS: [&str; 22] = [
     "unresponsive_remote_events",
 ];
 
+/// Buses of a large machine: each GPU's bridge has so many, and the first begins here.
+const BRIDGES: (u32, u32) = (0x4e, 0x11);
+/// The bridge of the `NVSwitches`.
+const BRIDGE_OF_SWITCHES: u32 = 0xd0;
+
 /// Every function, and the class directories of EFA.
 pub(super) fn files(state: &State) -> Vec<NodeFile> {
-    let mut files: Vec<NodeFile> = state.gpus.iter().flat_map(gpu).collect();
+    let tree = Tree { is_flat: state.flat_pci };
+    let mut files: Vec<NodeFile> = state.gpus.iter().flat_map(|gpu| gpu_files(gpu, tree)).collect();
     let hopper = state.gpus.iter().any(|gpu| gpu.architecture >= HOPPER);
     let device = if hopper { NVSWITCH_HOPPER } else { NVSWITCH_AMPERE };
     for address in &state.nvswitches {
-        files.extend(function(address, (NVIDIA, device), CLASS_NVSWITCH, false));
+        let place = tree.place_of_switch(address);
+        files.extend(function(&place, (NVIDIA, device), CLASS_NVSWITCH, false));
     }
     for (group, efa) in state.efa.iter().enumerate() {
-        files.extend(efa_files(efa, state, group));
+        files.extend(efa_files(efa, state, group, tree));
     }
     files
 }
 
-fn gpu(gpu: &Gpu) -> Vec<NodeFile> {
+/// Where functions are in the kernel's tree.
+#[derive(Clone, Copy)]
+struct Tree {
+    /// There is none: each is a directory of the bus's own.
+    is_flat: bool,
+}
+
+/// Where one function is.
+struct Place {
+    address: String,
+    /// Its directory.
+    directory: String,
+    /// The link from the bus's folder to it.
+    link: Option<NodeFile>,
+}
+
+impl Tree {
+    /// A GPU's, and of what shares its root port; with another number, a port beside that.
+    fn place(self, address: &str, port: u32) -> Place {
+        let bus = address.get(5..7).and_then(|bus| u32::from_str_radix(bus, 16).ok());
+        let (first, each) = BRIDGES;
+        match bus.unwrap_or_default() {
+            // On the root bus itself, as on EC2's smaller types.
+            bus if bus < first => self.at(address, "pci0000:00"),
+            bus => {
+                let bridge = first + (bus - first) / each * each;
+                self.below(address, bridge, port)
+            }
+        }
+    }
+
+    fn place_of_switch(self, address: &str) -> Place {
+        self.below(address, BRIDGE_OF_SWITCHES, 1)
+    }
+
+    fn below(self, address: &str, bridge: u32, port: u32) -> Place {
+        self.at(address, &format!("pci0000:{bridge:02x}/0000:{bridge:02x}:{port:02x}.0"))
+    }
+
+    fn at(self, address: &str, parent: &str) -> Place {
+        let on_bus = format!("{PCI_DEVICES}/{address}");
+        let address = address.to_owned();
+        if self.is_flat {
+            return Place { address, directory: on_bus, link: None };
+        }
+        let target = format!("../../../devices/{parent}/{address}");
+        let directory = format!("{DEVICES}/{parent}/{address}");
+        Place { address, directory, link: Some(link(on_bus, target)) }
+    }
+}
+
+impl Place {
+    fn file(&self, name: &str, contents: impl std::fmt::Display) -> NodeFile {
+        text(format!("{}/{name}", self.directory), format!("{contents}\n"))
+    }
+
+    /// How many steps it is up to `/sys`.
+    fn up_to_sys(&self) -> String {
+        "../".repeat(self.directory.matches('/').count() - 1)
+    }
+}
+
+fn gpu_files(gpu: &Gpu, tree: Tree) -> Vec<NodeFile> {
     let ids = (gpu.pci_device_id & 0xffff, gpu.pci_device_id >> 16);
-    let mut files = function(&gpu.pci, ids, CLASS_GPU, gpu.off_bus);
-    let device = |name: &str, contents: String| at(&gpu.pci, name, contents);
+    let place = tree.place(&gpu.pci, 1);
+    let mut files = function(&place, ids, CLASS_GPU, gpu.off_bus);
+    let device = |name: &str, contents: String| place.file(name, contents);
     // A function that does not answer reads as all ones: lanes in six bits, speed in four.
     let width = if gpu.off_bus { 63 } else { gpu.pcie.width.0 };
     let speed = if gpu.off_bus { "Unknown".to_owned() } else { link_speed(gpu.pcie.generation.0) };
@@ -109,7 +179,7 @@ fn link_speed(generation: u32) -> String {
 
 /// What every function has. What the kernel read at boot stays when the function does not answer
 /// any more; its configuration space is read anew each time.
-fn function(address: &str, (vendor, device): (u32, u32), class: u32, gone: bool) -> Vec<NodeFile> {
+fn function(place: &Place, (vendor, device): (u32, u32), class: u32, gone: bool) -> Vec<NodeFile> {
     let mut header = vec![0; HEADER];
     let mut put = |at: usize, value: u32, bytes: usize| {
         header[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
@@ -122,26 +192,32 @@ fn function(address: &str, (vendor, device): (u32, u32), class: u32, gone: bool)
     if gone {
         header.fill(0xff);
     }
-    vec![
-        at(address, "vendor", format!("0x{vendor:04x}")),
-        at(address, "device", format!("0x{device:04x}")),
-        at(address, "class", format!("0x{class:06x}")),
-        NodeFile {
-            path: format!("{PCI_DEVICES}/{address}/config"),
-            content: Content::Bytes(header),
-        },
-    ]
+    let config = format!("{}/config", place.directory);
+    let mut files = vec![
+        place.file("vendor", format_args!("0x{vendor:04x}")),
+        place.file("device", format_args!("0x{device:04x}")),
+        place.file("class", format_args!("0x{class:06x}")),
+        NodeFile { path: config, content: Content::Bytes(header) },
+    ];
+    files.extend(place.link.clone());
+    files
 }
 
-fn efa_files(efa: &Efa, state: &State, group: usize) -> Vec<NodeFile> {
+fn efa_files(efa: &Efa, state: &State, group: usize, tree: Tree) -> Vec<NodeFile> {
     let class = format!("/sys/class/infiniband/{}", efa.name);
-    let mut files = function(&efa.pci, (AMAZON, device_of(state)), CLASS_EFA, false);
-    files.push(text(format!("{IOMMU_GROUPS}/{group}/type"), "DMA-FQ\n"));
+    let place = tree.place(&efa.pci, if efa.apart { 2 } else { 1 });
+    let mut files = function(&place, (AMAZON, device_of(state)), CLASS_EFA, false);
+    if !efa.apart {
+        files.push(text(format!("{IOMMU_GROUPS}/{group}/type"), "DMA-FQ\n"));
+        files.push(link(
+            format!("{}/iommu_group", place.directory),
+            format!("{}kernel/iommu_groups/{group}", place.up_to_sys()),
+        ));
+    }
     files.push(link(
-        format!("{PCI_DEVICES}/{}/iommu_group", efa.pci),
-        format!("../../../../kernel/iommu_groups/{group}"),
+        format!("{class}/device"),
+        format!("../../../bus/pci/devices/{}", place.address),
     ));
-    files.push(link(format!("{class}/device"), format!("../../../bus/pci/devices/{}", efa.pci)));
     let port = |name: &str, contents: &str| {
         text(format!("{class}/ports/1/{name}"), format!("{contents}\n"))
     };
@@ -165,8 +241,4 @@ fn device_of(state: &State) -> u32 {
         9 => 0xefa2,
         _ => 0xefa3,
     }
-}
-
-fn at(address: &str, name: &str, contents: String) -> NodeFile {
-    text(format!("{PCI_DEVICES}/{address}/{name}"), format!("{contents}\n"))
 }

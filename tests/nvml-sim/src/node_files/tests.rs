@@ -117,6 +117,34 @@ fn links_and_efa_devices_show_what_is_wrong() {
 }
 
 #[test]
+fn functions_hang_on_root_ports() {
+    let node = tempfile::tempdir().unwrap();
+    let port_of = |address: &str| {
+        let function = node.path().join("sys/bus/pci/devices").join(address);
+        let real = fs::canonicalize(function).unwrap();
+        let parent = real.parent().unwrap();
+        parent.strip_prefix(node.path().canonicalize().unwrap()).unwrap().display().to_string()
+    };
+    let mut state = for_instance_type("p5.48xlarge").unwrap();
+    sync(node.path(), &state).unwrap();
+    let (gpu, efa) = (state.gpus[1].pci.clone(), state.efa[5].pci.clone());
+    assert_eq!(port_of(&gpu), "sys/devices/pci0000:5f/0000:5f:01.0");
+    assert_eq!(port_of(&efa), port_of(&gpu), "what shares a GPU's port");
+    let group = node.path().join("sys/bus/pci/devices").join(&efa).join("iommu_group/type");
+    assert_eq!(fs::read_to_string(&group).unwrap(), "DMA-FQ\n");
+
+    Fault::EfaApart.apply(&mut state);
+    sync(node.path(), &state).unwrap();
+    assert_eq!(port_of(&efa), "sys/devices/pci0000:5f/0000:5f:02.0");
+    assert!(!group.exists());
+
+    let small = for_instance_type("g5.xlarge").unwrap();
+    sync(node.path(), &small).unwrap();
+    assert_eq!(port_of(&small.gpus[0].pci), "sys/devices/pci0000:00");
+    assert!(!node.path().join("sys/devices/pci0000:5f").exists(), "the other machine is gone");
+}
+
+#[test]
 fn both_ways_of_bringing_the_driver() {
     let mut state = for_instance_type("g5.xlarge").unwrap();
     let files = node_files(&state);

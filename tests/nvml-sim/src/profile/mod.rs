@@ -54,6 +54,7 @@ pub fn for_instance(instance_type: &str, seed: &str) -> Option<State> {
         cuda_version: CUDA_VERSION,
         nvswitches: (0..switches).map(|index| format!("0000:{:02x}:00.0", 0xd1 + index)).collect(),
         efa: efa(&row, &gpus),
+        flat_pci: false,
         gpus,
         events: Vec::new(),
         hidden_symbols: Vec::new(),
@@ -199,6 +200,7 @@ fn efa(row: &Row, gpus: &[Gpu]) -> Vec<Efa> {
         name: format!("rdmap{bus}s{slot}"),
         pci: format!("0000:{bus:02x}:{slot:02x}.0"),
         up: true,
+        apart: false,
         counters: Default::default(),
     };
     if !row.is_switched() {

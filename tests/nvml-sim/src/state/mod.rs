@@ -53,6 +53,10 @@ pub struct State {
     /// The EFA devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub efa: Vec<Efa>,
+    /// Whether `/sys/bus/pci/devices` has directories instead of links into a tree: where the rest of
+    /// `/sys` is the kernel's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flat_pci: bool,
     /// What event sets are told, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,

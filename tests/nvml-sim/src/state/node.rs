@@ -90,6 +90,9 @@ pub struct Efa {
     /// Whether its port is up.
     #[serde(default = "yes")]
     pub up: bool,
+    /// Whether it is in no IOMMU group and below a root port of its own, away from its GPU.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
     /// Counters that are not 0, as `hw_counters` names them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, u64>,
