@@ -58,16 +58,16 @@ gpu-readers: ## nvitop and NVIDIA's own nvidia-smi read the simulated GPUs; says
 setup: $(VENV)/ready ## what the machine lacks: Debian packages if it may, a Python environment
 
 .PHONY: torture
-torture: build ## control killed after each call that changes something, and each such call's answer lost: up and down
-	$(BIN)/torture
+torture: build ## control killed after each call that changes something, and each such call's answer lost: up and down (LABS=4 side by side)
+	$(BIN)/torture $(if $(LABS),--labs $(LABS))
 
 .PHONY: torture-sample
 torture-sample: build ## a seeded twenty of these, which CI plays
 	$(BIN)/torture --sample 20
 
 .PHONY: torture-throttled
-torture-throttled: build ## an account that throttles, fails and answers one behind: what it costs in calls
-	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture a_throttled_account
+torture-throttled: build ## an account that throttles, fails and answers one behind: what it costs in calls (in `make test` too)
+	$(CARGO) test --workspace --locked --test it -- --nocapture a_throttled_account
 
 .PHONY: torture-crashes
 torture-crashes: build ## the join killed at every point of its journal, one node for each

@@ -19,7 +19,7 @@ const SYSTEM: &str = "kube-system";
 /// Waits until the cluster is ACTIVE and answers us.
 pub async fn wait(
     world: &World,
-    _: &Inputs,
+    inputs: &Inputs,
     facts: &mut ControlPlaneFacts,
 ) -> Result<Gate, StackError> {
     let mut missing = String::from("there is no cluster");
@@ -33,6 +33,10 @@ pub async fn wait(
         }
         if !matches!(status.as_str(), "ACTIVE" | "UPDATING") {
             missing = format!("the cluster is {status}");
+            return Ok(None);
+        }
+        if let Some(vpc) = elsewhere(inputs, facts) {
+            missing = format!("the cluster is in `{vpc}`, which is not this fleet's VPC");
             return Ok(None);
         }
         match prove(world, facts).await {
@@ -58,6 +62,13 @@ pub async fn wait(
         }
         Waited::TooLong => Ok(Gate::timed_out(missing)),
     }
+}
+
+/// The VPC of a cluster that is not in ours: a read of one that bore the name before, whose security
+/// group would keep every node from starting.
+fn elsewhere<'a>(inputs: &Inputs, facts: &'a ControlPlaneFacts) -> Option<&'a str> {
+    let ours = &inputs.given.network.as_ref()?.vpc;
+    facts.cluster.as_ref().map(|cluster| cluster.vpc.as_str()).filter(|vpc| vpc != ours)
 }
 
 /// Who we are to the cluster; none while it does not have what it begins with.

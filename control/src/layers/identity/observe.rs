@@ -62,10 +62,12 @@ pub struct BucketFact {
 pub async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<IdentityFacts, StackError> {
     let names = RoleNames::of(&world.scope.fleet);
     let reads = names.all().map(|name| role(&world.clients, name, &world.scope.fleet));
-    let roles: Result<Vec<_>, AwsError> = side_by_side(reads).await.into_iter().collect();
     let artifact = inputs.and_then(|inputs| inputs.artifact.as_ref());
-    let bucket = bucket(&world.clients, &bucket_name(&world.scope), artifact).await?;
-    Ok(IdentityFacts { roles: roles?.into_iter().flatten().collect(), bucket })
+    let name = bucket_name(&world.scope);
+    let (roles, bucket) =
+        tokio::join!(side_by_side(reads), bucket(&world.clients, &name, artifact));
+    let roles: Result<Vec<_>, AwsError> = roles.into_iter().collect();
+    Ok(IdentityFacts { roles: roles?.into_iter().flatten().collect(), bucket: bucket? })
 }
 
 /// What does not exist is none.
@@ -77,21 +79,26 @@ fn found<T>(answer: Result<T, AwsError>) -> Result<Option<T>, AwsError> {
     }
 }
 
+/// A role that one of the reads does not know yet is none.
 async fn role(clients: &Clients, name: &str, fleet: &str) -> Result<Option<RoleFact>, AwsError> {
     let iam = &clients.iam;
     let what = || format!("read the role `{name}`");
     let answer = iam.get_role().role_name(name).send().await.attempted(what);
     let Some(role) = found(answer)?.and_then(|answer| answer.role) else { return Ok(None) };
-    let attached = iam.list_attached_role_policies().role_name(name).send().await;
-    let inline = iam.list_role_policies().role_name(name).send().await;
-    let profiles = iam.list_instance_profiles_for_role().role_name(name).send().await;
-    let inline_names = inline.attempted(what)?.policy_names;
-    let policy = if inline_names.iter().any(|policy| policy == NODE_POLICY) {
-        let call = iam.get_role_policy().role_name(name).policy_name(NODE_POLICY).send().await;
-        found(call.attempted(what))?.map(|answer| document(&answer.policy_document))
-    } else {
-        None
+    let (attached, inline, profiles, policy) = tokio::join!(
+        iam.list_attached_role_policies().role_name(name).send(),
+        iam.list_role_policies().role_name(name).send(),
+        iam.list_instance_profiles_for_role().role_name(name).send(),
+        iam.get_role_policy().role_name(name).policy_name(NODE_POLICY).send(),
+    );
+    let (Some(attached), Some(inline), Some(profiles)) = (
+        found(attached.attempted(what))?,
+        found(inline.attempted(what))?,
+        found(profiles.attempted(what))?,
+    ) else {
+        return Ok(None);
     };
+    let policy = found(policy.attempted(what))?;
     let tags = role.tags();
     Ok(Some(RoleFact {
         name: name.to_owned(),
@@ -99,15 +106,13 @@ async fn role(clients: &Clients, name: &str, fleet: &str) -> Result<Option<RoleF
         trust: document(role.assume_role_policy_document().unwrap_or_default()),
         arn: role.arn,
         managed: attached
-            .attempted(what)?
             .attached_policies()
             .iter()
             .filter_map(|policy| policy.policy_arn().map(str::to_owned))
             .collect(),
-        inline_names,
-        inline: policy,
+        inline_names: inline.policy_names,
+        inline: policy.map(|answer| document(&answer.policy_document)),
         profiles: profiles
-            .attempted(what)?
             .instance_profiles
             .into_iter()
             .map(|profile| profile.instance_profile_name)

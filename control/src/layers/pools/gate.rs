@@ -40,6 +40,38 @@ pub async fn wait(world: &World, inputs: &Inputs, layer: Layer) -> Result<Gate, 
     }
 }
 
+/// Waits until the layer has a Ready node, or none can come any more: which one did not, and why, is
+/// the gate's to say.
+///
+/// # Errors
+/// Those of the reads.
+pub async fn first_node(world: &World, layer: Layer, cluster: &Cluster) -> Result<(), StackError> {
+    let fleet = &world.scope.fleet;
+    let look = async || {
+        let mut nodes = node_verdicts(&world.clients, Some(cluster), fleet).await?;
+        nodes.retain(|node| node.layer == layer.label());
+        world.progress.nodes(&nodes.iter().map(line).collect::<Vec<_>>());
+        if nodes.iter().any(|node| node.state == NodeState::Ready) {
+            return Ok(Some(()));
+        }
+        let groups = match nodes.is_empty() {
+            true => managed::list(&world.clients, fleet).await?,
+            false => Vec::new(),
+        };
+        Ok(is_hopeless(layer, &nodes, &groups).then_some(()))
+    };
+    until(world.pace, DEADLINE, &world.interrupt, look).await.map(drop)
+}
+
+/// Whether no node of the layer is on its way any more. Pure.
+fn is_hopeless(layer: Layer, nodes: &[NodeVerdict], groups: &[GroupFact]) -> bool {
+    let mut ours = groups.iter().filter(|group| group.layer == layer.label()).peekable();
+    match nodes.is_empty() {
+        true => ours.peek().is_some() && ours.all(|group| group.status == "CREATE_FAILED"),
+        false => nodes.iter().all(|node| node.state == NodeState::Failed),
+    }
+}
+
 async fn see(
     world: &World,
     inputs: &Inputs,

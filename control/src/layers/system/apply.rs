@@ -1,24 +1,16 @@
 //! Makes and removes the system layer's parts.
 
-use std::time::Duration;
-
-use contract::names::LABEL_NODE_TYPE;
-
 use crate::aws::eks::cluster_facts;
-use crate::aws::poll::{Waited, until};
-use crate::config::spec::PoolClass;
 use crate::kube;
 use crate::layers::addons::apply::{create, delete};
 use crate::layers::addons::desired::AddonWish;
 use crate::layers::addons::observe::{AddonFact, kubernetes};
 use crate::layers::pools::apply as pools;
+use crate::layers::pools::gate as pools_gate;
 use crate::layers::system::SystemFacts;
 use crate::layers::system::desired::COREDNS;
 use crate::layers::system::plan::Op;
 use crate::stack::{Applied, Layer, StackError, World};
-
-/// The join's own limits, and EC2's time to start an instance.
-const FIRST_NODE_DEADLINE: Duration = Duration::from_secs(18 * 60);
 
 type Done = Result<Applied<SystemFacts>, StackError>;
 
@@ -45,14 +37,8 @@ async fn create_dns(world: &World, wish: &AddonWish) -> Done {
     };
     let cluster = kube::connect(&facts, world.clients.credentials.clone()).await;
     let cluster = cluster.map_err(|error| kubernetes(format!("connect to `{fleet}`"), error))?;
-    let selector = format!("{LABEL_NODE_TYPE}={}", PoolClass::System.node_type());
-    let look = async || match cluster.nodes(Some(&selector)).await {
-        Ok(nodes) => Ok(nodes.iter().any(kube::NodeFacts::is_ready).then_some(())),
-        Err(error) if error.is_transient() => Ok(None),
-        Err(error) => Err(kubernetes("list the system nodes".into(), error)),
-    };
     // Without a node the gate says which one did not come, and why; CoreDNS is made all the same.
-    let _: Waited<()> = until(world.pace, FIRST_NODE_DEADLINE, &world.interrupt, look).await?;
+    pools_gate::first_node(world, Layer::System, &cluster).await?;
     let outcome = create(world, fleet, wish).await?;
     let fact = AddonFact { status: "CREATING".into(), issues: Vec::new() };
     let learn = move |facts: &mut SystemFacts| facts.dns = Some(fact);

@@ -92,7 +92,6 @@ async fn what_somebody_deletes_is_named_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "two lives of a fleet against a bad account: make torture-throttled"]
 async fn a_throttled_account_that_is_one_behind_costs_a_few_more_calls() {
     let dir = tempfile::tempdir().unwrap();
     let stage = stage(&dir).await;

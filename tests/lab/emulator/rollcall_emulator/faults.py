@@ -8,7 +8,7 @@ compared as prefix of the journal's parameter), `resource` (what the call is abo
 Actions: `throttle`, `error`, `reset` (connection cut before the call), `reset_after` (the call
 took effect, its answer is lost), `hold` (the call took effect, its answer is kept back until
 `DELETE held`: time to kill who waits for it), `stale` (a read is answered as the same read was
-before), `delay`, `corrupt` (one bit of the answer's body is flipped).
+before, a `NotFound` included), `delay`, `corrupt` (one bit of the answer's body is flipped).
 """
 
 import random

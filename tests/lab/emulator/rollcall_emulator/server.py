@@ -26,6 +26,7 @@ from .request import Call, classify, read_body
 from .world import World
 
 RESPONSE_CODE_LIMIT = 400
+SERVER_ERROR = 500
 
 
 class Application:
@@ -38,7 +39,7 @@ class Application:
         self.control = ControlApi(world, directory)
         self.ready = ready
         self._aws: Any = None
-        self._answers: dict[Any, tuple[bytes, Any]] = {}
+        self._answers: dict[Any, errors.Response] = {}
 
     def mount(self, aws: Any) -> None:
         """Puts moto's dispatcher behind the front door."""
@@ -79,7 +80,9 @@ class Application:
         )
         if answer is None:
             with self.world.lock:
-                answer = self.authorizer.refuse(call, principal) or self._serve(call, environ)
+                answer = self.authorizer.refuse(call, principal) or self._one_behind(
+                    call, rule, self._serve(call, environ)
+                )
         status, headers, payload = answer
         if rule and rule["action"] == "corrupt":
             payload = faults.corrupted(payload)
@@ -87,25 +90,25 @@ class Application:
         self.world.journal.close(
             entry, status, _error_code(status, payload), rule["action"] if rule else None
         )
-        if status < RESPONSE_CODE_LIMIT:
-            payload, headers = self._remembered(call, rule, payload, headers)
         if rule and rule["action"] == "hold":
             self.world.held.wait(entry["n"])
         if rule and rule["action"] in ("reset_after", "hold"):
             _cut(environ)
         return _send(start_response, status, headers, payload)
 
-    def _remembered(
-        self, call: Call, rule: dict[str, Any] | None, payload: bytes, headers: Any
-    ) -> tuple[bytes, Any]:
-        """Keeps a read's answer; a `stale` rule gives the one before."""
-        if not faults.is_read(call.op) or call.service in ("s3", "sts"):
-            return payload, headers
+    def _one_behind(
+        self, call: Call, rule: dict[str, Any] | None, answer: errors.Response
+    ) -> errors.Response:
+        """Keeps a read's answer; a `stale` rule gives the one before, which may be that there was
+        nothing: else a name that is used again would show what bore it in an earlier life."""
+        failed = answer[0] >= SERVER_ERROR
+        if failed or not faults.is_read(call.op) or call.service in ("s3", "sts"):
+            return answer
         key = (call.service, call.op, repr(sorted(call.params.items())))
         before = self._answers.get(key)
-        self._answers[key] = (payload, headers)
-        stale = rule and rule["action"] == "stale" and before is not None
-        return before if stale else (payload, headers)
+        self._answers[key] = answer
+        stale = rule is not None and rule["action"] == "stale"
+        return before if stale and before is not None else answer
 
     @staticmethod
     def _injected(call: Call, rule: dict[str, Any] | None) -> errors.Response | None:

@@ -170,3 +170,24 @@ def test_a_stale_read_is_one_behind(emulator: Emulator) -> None:
     ec2.create_vpc(CidrBlock="10.80.0.0/16")
     assert len(ec2.describe_vpcs()["Vpcs"]) == before
     assert len(ec2.describe_vpcs()["Vpcs"]) == before + 1
+
+
+def test_a_stale_read_shows_nothing_of_an_earlier_life(emulator: Emulator) -> None:
+    iam = emulator.client("iam")
+
+    def make(description: str) -> None:
+        iam.create_role(
+            RoleName="twice", Description=description, AssumeRolePolicyDocument='{"Statement": []}'
+        )
+
+    make("first")
+    assert iam.get_role(RoleName="twice")["Role"]["Description"] == "first"
+    iam.delete_role(RoleName="twice")
+    with refusal("NoSuchEntity"):
+        iam.get_role(RoleName="twice")
+    emulator.control("POST", "rules", {"service": "iam", "action": "stale", "reads": True})
+    make("second")
+    with refusal("NoSuchEntity"):
+        iam.get_role(RoleName="twice")
+    assert iam.get_role(RoleName="twice")["Role"]["Description"] == "second"
+    iam.delete_role(RoleName="twice")
