@@ -1,4 +1,5 @@
-//! Calls of AWS as the emulator's journal has them, and which of them are chosen.
+//! Calls as the emulator's journal has them, of AWS and changes of the cluster's objects, and which
+//! of them are chosen.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +8,9 @@ use serde_json::Value;
 
 /// Who `control` is; what the lab's own parts call is not its doing.
 pub const CALLER: &str = ":user/operator";
+
+/// The service that changes of the cluster's objects stand under in the journal.
+pub const KUBERNETES: &str = "kubernetes";
 
 /// What the lab itself calls with the same credentials: it hands nodes their roles.
 const OF_THE_LAB: &str = "AssumeRole";

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::programs::Finished;
 use crate::torture::account::Account;
-use crate::torture::calls::{Call, of_control};
+use crate::torture::calls::{Call, KUBERNETES, of_control};
 use crate::torture::{Blow, Target};
 use crate::world::World;
 
@@ -33,21 +33,26 @@ const AGENT_DOUBLE: &str = "#!/bin/sh\n[ \"$1\" = join ] || exec sleep infinity\
     \"$3/usr/bin/systemctl\" start \"rollcall-nodeadm@$phase.service\" || exit 1\ndone\n\
     exec sleep infinity\n";
 
-/// A lab, a fleet file, and what an undisturbed life is.
+/// A lab, and a fleet file.
 #[derive(Debug)]
 pub struct Stage {
     /// The lab.
     pub world: World,
     /// Its account.
     pub account: Account,
-    /// The calls of an undisturbed `up`.
-    pub up_calls: Vec<Call>,
-    /// The calls of an undisturbed `down`.
-    pub down_calls: Vec<Call>,
     /// The fleet file.
     pub fleet: PathBuf,
     /// The tarball with the agent's double.
     pub tarball: PathBuf,
+}
+
+/// An undisturbed life, which the others are compared with: in any lab, for things go by their names.
+#[derive(Clone, Debug)]
+pub struct Undisturbed {
+    /// The calls of `up`.
+    pub up_calls: Vec<Call>,
+    /// The calls of `down`.
+    pub down_calls: Vec<Call>,
     empty: Vec<String>,
     built: Vec<String>,
 }
@@ -76,41 +81,30 @@ impl Stage {
         let world = World::up(&dir.join("lab"), &gear).await?;
         let endpoint = world.programs.env.iter().find(|(key, _)| key == "AWS_ENDPOINT_URL");
         let account = Account::at(&endpoint.context("the lab names no endpoint")?.1);
-        let empty = account.holds().await?;
-        Ok(Self {
-            world,
-            account,
-            fleet,
-            tarball,
-            empty,
-            built: Vec::new(),
-            up_calls: Vec::new(),
-            down_calls: Vec::new(),
-        })
+        Ok(Self { world, account, fleet, tarball })
     }
 
-    /// Brings up a lab in `dir` and lives one undisturbed life.
+    /// Lives undisturbed.
     ///
     /// # Errors
     /// When anything of it does not succeed.
-    pub async fn set(dir: &Path) -> anyhow::Result<Self> {
-        let mut stage = Self::open(dir).await?;
-        let begin = stage.account.calls_so_far().await?;
-        stage.run(Way::Up).await?.expect(ExitCode::Success).context("undisturbed")?;
-        let middle = stage.account.calls_so_far().await?;
-        stage.up_calls = of_control(&stage.account.calls_since(begin).await?);
-        stage.built = stage.settled().await?;
-        let second = stage.account.calls_so_far().await?;
-        stage.run(Way::Up).await?.expect(ExitCode::Success).context("a second time")?;
-        let again = of_control(&stage.account.calls_since(second).await?);
+    pub async fn undisturbed(&self) -> anyhow::Result<Undisturbed> {
+        let empty = self.account.holds().await?;
+        let begin = self.account.calls_so_far().await?;
+        self.run(Way::Up).await?.expect(ExitCode::Success).context("undisturbed")?;
+        let up_calls = of_control(&self.account.calls_since(begin).await?);
+        ensure!(!up_calls.is_empty(), "the journal is silent");
+        let built = self.settled().await?;
+        let second = self.account.calls_so_far().await?;
+        self.run(Way::Up).await?.expect(ExitCode::Success).context("a second time")?;
+        let again = of_control(&self.account.calls_since(second).await?);
         let changing: Vec<&Call> = again.iter().filter(|call| !call.is_read()).collect();
         ensure!(changing.is_empty(), "a second `up` changes something: {changing:?}");
-        ensure!(middle > begin, "the journal is silent");
-        let begin = stage.account.calls_so_far().await?;
-        stage.run(Way::Down).await?.expect(ExitCode::Success).context("undisturbed")?;
-        stage.down_calls = of_control(&stage.account.calls_since(begin).await?);
-        stage.account.comes_to(&stage.empty).await.context("after an undisturbed `down`")?;
-        Ok(stage)
+        let begin = self.account.calls_so_far().await?;
+        self.run(Way::Down).await?.expect(ExitCode::Success).context("undisturbed")?;
+        let down_calls = of_control(&self.account.calls_since(begin).await?);
+        self.account.comes_to(&empty).await.context("after an undisturbed `down`")?;
+        Ok(Undisturbed { up_calls, down_calls, empty, built })
     }
 
     /// What the account holds once nothing moves any more.
@@ -130,21 +124,29 @@ impl Stage {
     ///
     /// # Errors
     /// What did not converge.
-    pub async fn live(&self, up: Option<&Target>, down: Option<&Target>) -> anyhow::Result<Life> {
+    pub async fn live(
+        &self,
+        model: &Undisturbed,
+        up: Option<&Target>,
+        down: Option<&Target>,
+    ) -> anyhow::Result<Life> {
         let mut struck = true;
         if let Some(target) = up {
             struck &= self.strike(Way::Up, target).await.with_context(|| said(target))?;
         }
         let ended = self.run(Way::Up).await?.expect(ExitCode::Success);
         ended.with_context(|| format!("`up` after {}", named(up)))?;
-        let as_built = self.account.comes_to(&self.built).await;
+        let as_built = self.account.comes_to(&model.built).await;
         as_built.with_context(|| format!("after `up` after {}", named(up)))?;
+        if up.is_some_and(|(_, call)| call.service == KUBERNETES) {
+            self.objects_are_as_asked().await.with_context(|| named(up))?;
+        }
         if let Some(target) = down {
             struck &= self.strike(Way::Down, target).await.with_context(|| said(target))?;
         }
         let ended = self.run(Way::Down).await?.expect(ExitCode::Success);
         ended.with_context(|| format!("`down` after {}", named(down)))?;
-        let as_empty = self.account.comes_to(&self.empty).await;
+        let as_empty = self.account.comes_to(&model.empty).await;
         as_empty.with_context(|| format!("after `down` after {}", named(down)))?;
         Ok(if struck { Life::Struck } else { Life::Missed })
     }
@@ -153,10 +155,19 @@ impl Stage {
     ///
     /// # Errors
     /// When the account cannot be emptied.
-    pub async fn bury(&self) -> anyhow::Result<()> {
+    pub async fn bury(&self, model: &Undisturbed) -> anyhow::Result<()> {
         self.account.lift().await?;
         self.run(Way::Down).await?;
-        self.account.comes_to(&self.empty).await
+        self.account.comes_to(&model.empty).await
+    }
+
+    /// What the account does not hold, the cluster does: a plan compares that.
+    async fn objects_are_as_asked(&self) -> anyhow::Result<()> {
+        let path =
+            |path: &Path| anyhow::Ok(path.to_str().context("a path is not UTF-8")?.to_owned());
+        let (fleet, tarball): (String, String) = (path(&self.fleet)?, path(&self.tarball)?);
+        let args = ["plan", "-f", &fleet, "--agent-tarball", &tarball, "--detailed-exitcode"];
+        self.world.control(&args).await?.expect(ExitCode::Success).map(drop)
     }
 
     /// Runs `control` into the blow; true when it struck.
@@ -258,7 +269,9 @@ async fn pack(dir: &Path) -> anyhow::Result<PathBuf> {
     std::fs::write(bin.join("rollcall-agent"), AGENT_DOUBLE).context(what)?;
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(bin.join("rollcall-agent"), mode).context(what)?;
+    // The same bytes in every lab: the tarball goes by its checksum.
     let mut packing = Command::new("tar");
+    packing.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
     packing.arg("-C").arg(&stage).arg("-czf").arg(&tarball).arg(".");
     ensure!(packing.status().await.context(what)?.success(), what);
     Ok(tarball)

@@ -2,11 +2,13 @@
 //! leaves is built on by the next `up`, and removed by the next `down`, as if nothing had happened.
 //!
 //! One undisturbed life of a fleet gives the calls and what the account holds in between; then one
-//! life for each call of `up` and one for each of `down`, both in one where that can be ([`lives`]).
+//! life for each call of `up` and one for each of `down`, both in one where that can be ([`lives`]),
+//! in a few labs side by side, for a life mostly waits ([`crew`]).
 //! A call is known by what it does, to what, and how often that was done before ([`calls`]).
 
 pub mod account;
 pub mod calls;
+pub mod crew;
 pub mod lives;
 
 use std::collections::BTreeMap;

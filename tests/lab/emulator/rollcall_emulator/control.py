@@ -38,7 +38,9 @@ class ControlApi:
             ("GET", "calls"): self._get_calls,
             ("GET", "account"): lambda _q, _b: self._view(account),
             ("GET", "held"): self._get_held,
+            ("POST", "held"): self._post_held,
             ("DELETE", "held"): self._delete_held,
+            ("POST", "kubernetes"): self._post_kubernetes,
             ("POST", "limits"): self._post_limits,
         }
 
@@ -101,6 +103,21 @@ class ControlApi:
     def _delete_held(self, _query: dict[str, str], _body: Any) -> Answer:
         self.world.held.let_go()
         return 200, {}
+
+    def _post_held(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        self.world.held.wait(int(body["n"]))
+        return 200, {}
+
+    def _post_kubernetes(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        """A change that the API server is asked for: it stands among the calls, and the same rules
+        strike it."""
+        service, op, resource = "kubernetes", str(body["op"]), str(body["resource"])
+        caller = str(body["caller"])
+        entry = self.world.journal.open(service, op, {}, caller, resource)
+        rule = self.world.rules.strike(service, op, {}, caller, resource)
+        action = rule["action"] if rule else None
+        self.world.journal.close(entry, 0, None, action)
+        return 200, {"n": entry["n"], "action": action}
 
     def _get_calls(self, query: dict[str, str], _body: Any) -> Answer:
         return 200, self.world.journal.calls(int(query.get("since", 0)), query.get("op"))

@@ -191,3 +191,22 @@ def test_a_stale_read_shows_nothing_of_an_earlier_life(emulator: Emulator) -> No
         iam.get_role(RoleName="twice")
     assert iam.get_role(RoleName="twice")["Role"]["Description"] == "second"
     iam.delete_role(RoleName="twice")
+
+
+def test_a_change_of_an_object_stands_among_the_calls_and_rules_strike_it(
+    emulator: Emulator,
+) -> None:
+    rule = {"service": "kubernetes", "op": "PatchDaemonSet", "resource": "plugin", "times": 1}
+    emulator.control("POST", "rules", {**rule, "action": "reset_after"})
+    change = {"op": "PatchDaemonSet", "resource": "plugin", "caller": "arn:aws:iam::1:user/o"}
+    since = len(emulator.control("GET", "calls"))
+    other = emulator.control("POST", "kubernetes", {**change, "resource": "other"})
+    struck = emulator.control("POST", "kubernetes", change)
+    again = emulator.control("POST", "kubernetes", change)
+    actions = [answer["action"] for answer in (other, struck, again)]
+    assert actions == [None, "reset_after", None]
+    calls = emulator.control("GET", f"calls?since={since}")
+    assert [(c["service"], c["resource"]) for c in calls] == [
+        ("kubernetes", "other"), ("kubernetes", "plugin"), ("kubernetes", "plugin"),
+    ]  # fmt: skip
+    assert struck["n"] == calls[1]["n"]

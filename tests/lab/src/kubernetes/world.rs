@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -17,6 +17,8 @@ use tokio::sync::Mutex;
 pub(super) const FRESH_FOR: Duration = Duration::from_millis(700);
 /// How long the emulator may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a held call is kept at most, and a little more: `faults.py` says a minute.
+const HELD_WITHIN: Duration = Duration::from_secs(70);
 
 /// A future that is boxed, so that [`World`] can be a trait object.
 pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, WorldError>> + Send + 'a>>;
@@ -119,12 +121,48 @@ pub(super) struct Observation {
     pub(super) instances: Vec<Instance>,
 }
 
+/// A change of an object that somebody from outside the cluster asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Write {
+    /// `PatchDaemonSet`.
+    pub(super) op: String,
+    /// Name of the object.
+    pub(super) resource: String,
+    /// ARN of who asks.
+    pub(super) caller: String,
+}
+
+/// What the emulator's fault rules do to a change: none of them, or one of `faults.py`'s actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Strike {
+    /// Its number in the journal.
+    #[serde(rename = "n")]
+    pub(super) number: u64,
+    /// `throttle`, `error`, `reset`, `reset_after`, `hold`.
+    pub(super) action: Option<String>,
+}
+
+impl Strike {
+    /// Whether this is what is done.
+    pub(super) fn is(&self, action: &str) -> bool {
+        self.action.as_deref() == Some(action)
+    }
+}
+
 /// What must be known of AWS.
 pub(super) trait World: Send + Sync + std::fmt::Debug {
     /// Asks STS who signed this presigned request, with this value of `x-k8s-aws-id`.
     fn whoami<'a>(&'a self, url: &'a str, cluster: &'a str) -> Answer<'a, Caller>;
     /// Looks at clusters and instances.
     fn observe(&self) -> Answer<'_, Observation>;
+    /// Puts a change into the journal of calls; what the fault rules do to it.
+    fn strike<'a>(&'a self, _: &'a Write) -> Answer<'a, Strike> {
+        Box::pin(std::future::ready(Ok(Strike::default())))
+    }
+    /// Keeps a change's answer back until it is let go.
+    fn hold(&self, _: u64) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// The AWS emulator's control API.
@@ -150,6 +188,21 @@ impl Emulator {
         };
         let response = self.client.get(format!("{}{what}", self.base)).send().await;
         let response = response.and_then(reqwest::Response::error_for_status);
+        response.map_err(unreachable)?.json().await.map_err(unreachable)
+    }
+
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &'static str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, WorldError> {
+        let unreachable = |error: reqwest::Error| WorldError::Unreachable {
+            what,
+            why: contract::ErrorChain(&error).to_string(),
+        };
+        let request = self.client.post(format!("{}{what}", self.base)).json(body).timeout(within);
+        let response = request.send().await.and_then(reqwest::Response::error_for_status);
         response.map_err(unreachable)?.json().await.map_err(unreachable)
     }
 
@@ -185,6 +238,18 @@ impl World for Emulator {
             let eks: Eks = self.get("/_control/eks").await?;
             let instances = self.get("/_control/instances").await?;
             Ok(Observation { cluster: eks.clusters.into_iter().next(), instances })
+        })
+    }
+
+    fn strike<'a>(&'a self, write: &'a Write) -> Answer<'a, Strike> {
+        Box::pin(self.post("/_control/kubernetes", write, ANSWER_WITHIN))
+    }
+
+    fn hold(&self, number: u64) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let answer: Result<Value, _> =
+                self.post("/_control/held", &json!({"n": number}), HELD_WITHIN).await;
+            answer.map(drop)
         })
     }
 }

@@ -18,7 +18,7 @@ use super::status::ApiError;
 use super::store::Store;
 use super::{discovery, resources, reviews, watching};
 use crate::kubernetes::authn::{Authenticator, User};
-use crate::kubernetes::world::{Cluster, Watcher};
+use crate::kubernetes::world::{Cluster, Strike, Watcher, WorldError, Write};
 
 /// The largest body that is read, as in the API server.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -141,7 +141,12 @@ impl ApiServer {
         if self.is_cut_off(&user) {
             return Ok(None);
         }
-        let reply = match resolve(&asked.method, &asked.path, &asked.query) {
+        let target = resolve(&asked.method, &asked.path, &asked.query);
+        let strike = self.strike(&user, &target, asked).await?;
+        if strike.is("reset") {
+            return Ok(None);
+        }
+        let reply = match target {
             Target::Review { group, resource, kind } => {
                 if asked.method != "POST" {
                     return Err(ApiError::method_not_allowed());
@@ -151,14 +156,31 @@ impl ApiServer {
             Target::Resource(request) => self.serve_resource(&user, &request, asked)?,
             Target::Path => self.serve_path(&user, asked, &cluster)?,
         };
-        Ok(Some(reply))
+        if strike.is("hold") {
+            self.watcher.world().hold(strike.number).await.map_err(unanswered)?;
+        }
+        let answered = !(strike.is("hold") || strike.is("reset_after"));
+        Ok(answered.then_some(reply))
+    }
+
+    /// What the emulator's fault rules do to a change that an operator asks for.
+    async fn strike(
+        &self,
+        user: &User,
+        target: &Target,
+        asked: &Asked,
+    ) -> Result<Strike, ApiError> {
+        let Some(write) = write_of(user, target, asked) else { return Ok(Strike::default()) };
+        let strike = self.watcher.world().strike(&write).await.map_err(unanswered)?;
+        match strike.action.as_deref() {
+            Some("throttle") => Err(ApiError::too_many_requests()),
+            Some("error") => Err(ApiError::unavailable()),
+            _ => Ok(strike),
+        }
     }
 
     async fn served_cluster(&self) -> Result<Cluster, ApiError> {
-        let observation = self.watcher.observation().await.map_err(|error| {
-            tracing::warn!(error = %error, "the AWS emulator does not answer");
-            ApiError::unavailable()
-        })?;
+        let observation = self.watcher.observation().await.map_err(unanswered)?;
         let cluster = observation.cluster.clone().filter(Cluster::is_served);
         cluster.ok_or_else(ApiError::unavailable)
     }
@@ -266,6 +288,31 @@ impl ApiServer {
                 .get(request.kind, &request.namespace, &request.name)
                 .is_some_and(|object| object["spec"]["nodeName"] == node)
     }
+}
+
+fn unanswered(error: WorldError) -> ApiError {
+    tracing::warn!(error = %error, "the AWS emulator does not answer");
+    ApiError::unavailable()
+}
+
+/// The change that a request asks for; none for reads, and for what nodes and pods do.
+fn write_of(user: &User, target: &Target, asked: &Asked) -> Option<Write> {
+    let Target::Resource(request) = target else { return None };
+    if user.node_name().is_some() || matches!(request.verb, "get" | "list" | "watch") {
+        return None;
+    }
+    let (_, caller) = user.extra.iter().find(|(key, _)| *key == "arn")?;
+    let verb = request.verb.trim_end_matches("collection");
+    let (first, rest) = verb.split_at(1);
+    let named = || {
+        let object: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
+        object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+    };
+    Some(Write {
+        op: format!("{}{rest}{}", first.to_ascii_uppercase(), request.kind.kind),
+        resource: if request.name.is_empty() { named() } else { request.name.clone() },
+        caller: caller.clone(),
+    })
 }
 
 /// What is said where nothing is: a known resource has another method, a known group another resource.

@@ -164,6 +164,12 @@ impl ApiError {
         Self::new(503, "ServiceUnavailable", message)
     }
 
+    /// Priority and fairness let it not through.
+    pub(super) fn too_many_requests() -> Self {
+        let message = "Too many requests, please try again later.";
+        Self::new(429, "TooManyRequests", message)
+    }
+
     /// Whether it is no `Status` but a line of text, as the API server's router answers.
     pub(super) const fn is_plain(&self) -> bool {
         self.reason.is_empty()
