@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Reset the GPU that the watch asks for, if its unit may and nothing uses it.
     #[command(hide = true)]
     ResetGpu,
+    /// Have each GPU compute a little through CUDA, and write down what came of it.
+    #[command(hide = true)]
+    Canary,
     /// Ask the driver's library, for a parent that can abandon us.
     #[command(hide = true)]
     ProbeGpus(ProbeGpus),

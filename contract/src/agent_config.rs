@@ -30,6 +30,14 @@ pub struct AgentConfig {
     /// EFA devices that the node must have. None: as many as its PCI bus shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub efa_devices: Option<u32>,
+    /// The least driver version that the pool wants, `580` or `580.95`: an older one is said, and keeps
+    /// nobody out. None: any that knows the GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_driver: Option<String>,
+    /// Whether each GPU must fill and copy some memory through CUDA before the node may join. It takes
+    /// a few seconds, and no toolkit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cuda_canary: bool,
     /// How the cluster offers GPUs to pods.
     #[serde(default)]
     pub gpu_offer: GpuOffer,
@@ -91,6 +99,9 @@ pub struct WatchSettings {
     /// See [`AgentConfig::efa_devices`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub efa_devices: Option<u32>,
+    /// See [`AgentConfig::min_driver`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_driver: Option<String>,
     /// See [`AgentConfig::xids`].
     pub xids: BTreeMap<u32, XidRule>,
     /// See [`AgentConfig::gpu_reset`].
@@ -386,6 +397,8 @@ impl AgentConfig {
             gpus: None,
             mig_devices: None,
             efa_devices: None,
+            min_driver: None,
+            cuda_canary: false,
             repair: Repair::default(),
             gpu_offer: GpuOffer::default(),
             cni: CniKind::default(),
@@ -410,6 +423,7 @@ impl AgentConfig {
             gpus: self.gpus.clone(),
             mig_devices: self.mig_devices,
             efa_devices: self.efa_devices,
+            min_driver: self.min_driver.clone(),
             xids: self.xids.clone(),
             gpu_reset: self.gpu_reset,
             show_reasons: self.show_reasons.clone(),
@@ -441,6 +455,10 @@ impl AgentConfig {
             let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
             let is_sum = install.sha256.len() == 64 && install.sha256.bytes().all(is_hex);
             demand(is_sum, "`install.sha256` is not 64 digits of lower-case hex".into());
+        }
+        if let Some(version) = &self.min_driver {
+            let is_version = version.split('.').all(|part| part.parse::<u32>().is_ok());
+            demand(is_version, "`minDriver` is no version, as `580` or `580.95` are".into());
         }
         let cloud_init = self.deadlines.cloud_init_seconds;
         demand(cloud_init != Some(0), "`deadlines.cloudInitSeconds` is 0".into());
@@ -482,7 +500,7 @@ mod tests {
     #[test]
     fn every_problem_is_named_with_its_path() {
         assert_eq!(AgentConfig::new("prod", "h100").problems(), [""; 0]);
-        let text = "version: 2\ncluster: ' '\npool: lease\ninstall: {url: 'http://x', sha256: AB}\n\
+        let text = "version: 2\ncluster: ' '\npool: lease\nminDriver: newest\ninstall: {url: 'http://x', sha256: AB}\n\
             deadlines: {registrationSeconds: 0, phaseSeconds: {drivers: 0}}\n\
             node: {startupTaints: [{key: 'a=b', effect: NoSchedule}]}\n\
             xids: {63: {class: replace, threshold: 0}}\n";
@@ -495,12 +513,13 @@ mod tests {
             "`deadlines.phaseSeconds.drivers`",
             "`install.url`",
             "`install.sha256`",
+            "`minDriver`",
             "`xids.63.threshold`",
             "`node.startupTaints[0].key`",
         ]) {
             assert!(problem.contains(says), "{problem}");
         }
-        assert_eq!(problems.len(), 9);
+        assert_eq!(problems.len(), 10);
     }
 
     #[test]

@@ -165,9 +165,15 @@ pub struct Gpus {
     /// Devices that NVML opens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvml: Option<u32>,
+    /// Parts that GPUs are divided into by MIG; none where no GPU is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_devices: Option<u32>,
     /// Version of the kernel module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// Whether the GPUs' own processors run the driver's firmware (GSP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gsp: Option<bool>,
     /// One entry per GPU.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<Gpu>,
@@ -328,7 +334,9 @@ mod tests {
                 pci: Some(7),
                 device_nodes: Some(7),
                 nvml: Some(7),
+                mig_devices: None,
                 driver: Some("580.95.05".into()),
+                gsp: Some(true),
                 items: vec![Gpu {
                     index: 0,
                     pci: "0000:53:00.0".into(),

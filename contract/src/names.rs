@@ -102,6 +102,10 @@ pub const UNIT_REPAIR_LOAD: &str = "rollcall-repair@load.service";
 pub const UNIT_REPAIR_RESET: &str = "rollcall-repair@reset.service";
 /// PCI addresses, one a line.
 pub const GPUS_TO_RESET_PATH: &str = "/run/rollcall/gpus-to-reset";
+/// Has the GPUs compute a little, outside the join's sandbox.
+pub const UNIT_CANARY: &str = "rollcall-canary.service";
+/// How that ended, or how far it has come.
+pub const CANARY_RESULT_PATH: &str = "/run/rollcall-canary/result.json";
 /// kubelet.
 pub const UNIT_KUBELET: &str = "kubelet.service";
 
@@ -112,6 +116,9 @@ pub const CONDITION_GPU_NODE_HEALTHY: &str = "GpuNodeHealthy";
 
 /// The extended resource under which the NVIDIA device plugin offers GPUs.
 pub const RESOURCE_GPU: &str = "nvidia.com/gpu";
+/// What the resources begin with under which the NVIDIA device plugin offers MIG devices by profile:
+/// `nvidia.com/mig-1g.10gb`.
+pub const RESOURCE_MIG_PREFIX: &str = "nvidia.com/mig-";
 /// The driver under whose name the NVIDIA DRA driver offers GPUs, in ResourceSlices.
 pub const DRA_DRIVER: &str = "gpu.nvidia.com";
 /// Label with a pool's class: `system`, `infra`, `apps` or `gpu`.

@@ -330,6 +330,10 @@ reasons! {
         node: "DCGMError",
         explains: [DriverInitFailed, DriverUnitFailed, DriverNotLoaded, GpuCountShort],
     }
+    DriverBelowPolicy { of(Drivers), Soft,
+        "The NVIDIA driver is older than the pool's configuration asks for (`minDriver`).",
+        "roll the pool to a newer image: control up builds its launch template anew; or ask for less",
+    }
     DriverLibraryMissing { of(Drivers), Hard,
         "libnvidia-ml.so.1 cannot be loaded.",
         "on the node: ldconfig -p | grep libnvidia-ml; then run ldconfig, or use an EKS AL2023 NVIDIA image",
@@ -371,6 +375,12 @@ reasons! {
         "A GPU's memory has had errors since the driver was loaded that it could not correct.",
         "on the node, with nothing using it: nvidia-smi --gpu-reset -i <index>; replace the instance when they come back: aws ec2 terminate-instances --instance-ids {instance}",
         node: "NvidiaXID48Error",
+    }
+    SramErrorsExceeded { of(Drivers), Observed,
+        "A GPU's SRAM has had more uncorrected errors in its life than NVIDIA lets a board have.",
+        "replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaXID64Error",
+        explains: [EccUncorrectable],
     }
     RowRemapPending { of(Drivers), Hard,
         "A GPU has set bad memory aside, and uses it still until it is reset.",
@@ -420,6 +430,10 @@ reasons! {
     EccDisabled { of(Drivers), Soft,
         "A GPU with HBM runs with its error correction off.",
         "on the node, with nothing using it: nvidia-smi -i <index> -e 1, then reboot",
+    }
+    CudaCanaryFailed { of(Drivers), Hard,
+        "NVML finds nothing wrong with the GPUs, and a small program that fills and copies their memory through CUDA fails.",
+        "the summary has the call; on the node: journalctl -b -u rollcall-canary, ldconfig -p | grep libcuda, dmesg | grep NVRM; to let such nodes join: enforceReasons: {CudaCanaryFailed: observe}",
     }
     PersistenceModeOff { of(Drivers), Soft,
         "A GPU is shut down whenever no program uses it: each start of a program waits for it, and it forgets its settings.",

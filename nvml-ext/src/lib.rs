@@ -1,11 +1,13 @@
-//! The few NVML calls that nvml-wrapper lacks, behind a safe API: the only `unsafe` in the products.
+//! The few NVML calls that nvml-wrapper lacks, and [`cuda`]'s, behind a safe API: the only `unsafe` in
+//! the products.
 //!
-//! Every call takes a [`Device`] of nvml-wrapper and may find that the driver's library has no such
+//! Every NVML call takes a [`Device`] of nvml-wrapper and may find that the driver's library has no such
 //! symbol: older drivers lack the later calls. That is [`ExtError::SymbolAbsent`], a value like any
 //! other, never a failure to load the library.
 
-#![expect(unsafe_code, reason = "NVML is a C library")]
+#![expect(unsafe_code, reason = "NVML and CUDA are C libraries")]
 
+pub mod cuda;
 mod fabric;
 mod fields;
 mod module_id;

@@ -23,6 +23,11 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     match cli.command {
         // No runtime and no log: this process may hang in the driver, and is then abandoned.
         Command::ProbeGpus(args) => gpu::probe::helper_main(&root, args.follow),
+        // No runtime here either.
+        Command::Canary => {
+            logging::start(&root);
+            gpu::canary::serve(&root)
+        }
         Command::Diagnose(args) => diagnose::run(root, &args),
         Command::Status(args) => status::run(&root, args.output),
         Command::CheckImage(args) => check_image::run(&root, args.output),

@@ -100,12 +100,18 @@ pub(super) fn phase_line(
 pub(super) fn gpus(gpus: &Gpus) -> String {
     let count = |count: Option<u32>| count.map_or("?".to_owned(), |count| count.to_string());
     format!(
-        "{} expected, {} on PCI, {} device nodes, {} in NVML; driver {}",
+        "{} expected, {} on PCI, {} device nodes, {} in NVML{}; driver {}{}",
         count(gpus.expected),
         count(gpus.pci),
         count(gpus.device_nodes),
         count(gpus.nvml),
+        gpus.mig_devices.map(|parts| format!(" in {parts} MIG devices")).unwrap_or_default(),
         gpus.driver.as_deref().unwrap_or("?"),
+        match gpus.gsp {
+            Some(true) => ", GSP firmware on",
+            Some(false) => ", GSP firmware off",
+            None => "",
+        },
     )
 }
 

@@ -208,9 +208,9 @@ fn ready(survey: &Survey) -> Gate {
     let Some(node) = survey.node.as_ref().filter(|node| matches!(node.facts, Ok(Some(_)))) else {
         return unknown(phase, "there is no Node object to look at");
     };
-    let seen = survey.drivers.as_ref().map(|d| drivers::report(&d.facts, &survey.expected));
-    let gpus = seen.and_then(|gpus| gpus.nvml).unwrap_or_default();
-    let wanted = Wanted { gpus, offer: survey.config().gpu_offer };
+    let devices = survey.drivers.as_ref().map(|survey| drivers::Devices::of(&survey.facts));
+    let devices = devices.unwrap_or_default();
+    let wanted = Wanted { devices, offer: survey.config().gpu_offer };
     let facts =
         ready::Facts { slices: survey.slices.clone(), ..ready::Facts::of(node.facts.clone()) };
     let verdict = ready::verdict(&facts, wanted);

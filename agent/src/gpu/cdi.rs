@@ -1,4 +1,4 @@
-//! The CDI specification of the node's GPUs: does what it names exist?
+//! The CDI specification of the node's GPUs: does what it names exist, and are all GPUs in it?
 
 use std::path::PathBuf;
 
@@ -11,22 +11,53 @@ const DIRECTORIES: [&str; 2] = ["/etc/cdi", "/run/cdi"];
 
 /// Kinds of device that NVIDIA's toolkit describes.
 const VENDOR: &str = "nvidia.com/";
+/// The kind that whole GPUs are of.
+const GPUS: &str = "nvidia.com/gpu";
+/// A GPU's device node, before its number.
+const DEVICE_NODE: &str = "/dev/nvidia";
 
-/// Something that a specification names and that is not there; `None` when all is, or there is
-/// no specification.
+/// What is wrong with the specifications: something that one names and that is not there, or a GPU, by
+/// the number of its device node, that none of them has. `None` when all is well, or there is none.
 #[must_use]
-pub fn missing(root: &Root) -> Option<String> {
-    DIRECTORIES.iter().find_map(|directory| {
-        let names = files::names_in(&root.path(directory));
-        names.iter().find_map(|name| {
+pub fn stale(root: &Root, gpus: &[u32]) -> Option<String> {
+    let specs = specifications(root);
+    missing(root, &specs).or_else(|| lacking(&specs, gpus))
+}
+
+/// NVIDIA's specifications, and where each is.
+fn specifications(root: &Root) -> Vec<(PathBuf, Value)> {
+    let mut found = Vec::new();
+    for directory in DIRECTORIES {
+        for name in files::names_in(&root.path(directory)) {
             let path = PathBuf::from(directory).join(name);
-            let text = files::read_text(&root.path(&path)).ok()?;
-            let spec: Value = serde_yaml::from_str(&text).ok()?;
-            spec["kind"].as_str().filter(|kind| kind.starts_with(VENDOR))?;
-            let absent = named(&spec).into_iter().find(|named| !root.path(named).exists())?;
-            Some(format!("`{}` names `{absent}`, which is not there", path.display()))
-        })
+            let Ok(text) = files::read_text(&root.path(&path)) else { continue };
+            let Ok(spec) = serde_yaml::from_str::<Value>(&text) else { continue };
+            if spec["kind"].as_str().is_some_and(|kind| kind.starts_with(VENDOR)) {
+                found.push((path, spec));
+            }
+        }
+    }
+    found
+}
+
+fn missing(root: &Root, specs: &[(PathBuf, Value)]) -> Option<String> {
+    specs.iter().find_map(|(path, spec)| {
+        let absent = named(spec).into_iter().find(|named| !root.path(named).exists())?;
+        Some(format!("`{}` names `{absent}`, which is not there", path.display()))
     })
+}
+
+/// GPUs that containers cannot be given. Specifications that name no GPU by a device node of its own
+/// say nothing of them.
+fn lacking(specs: &[(PathBuf, Value)], gpus: &[u32]) -> Option<String> {
+    let of_gpus: Vec<_> = specs.iter().filter(|(_, spec)| spec["kind"] == GPUS).collect();
+    let minor = |path: String| path.strip_prefix(DEVICE_NODE)?.parse::<u32>().ok();
+    let known: Vec<u32> =
+        of_gpus.iter().flat_map(|(_, spec)| named(spec)).filter_map(minor).collect();
+    let absent = gpus.iter().find(|gpu| !known.is_empty() && !known.contains(gpu))?;
+    let (path, _) = of_gpus.first()?;
+    let (path, of) = (path.display(), gpus.len());
+    Some(format!("`{path}` lacks `{DEVICE_NODE}{absent}`, one of {of} GPUs"))
 }
 
 /// Every path of the host in a specification: mounts and device nodes, of all devices and of each.
@@ -57,6 +88,7 @@ mod tests {
     fn a_specification_of_another_driver_is_stale() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
+        let missing = |root: &Root| stale(root, &[0]);
         assert_eq!(missing(&root), None);
         for directory in ["/etc/cdi", "/run/cdi", "/dev", "/usr/lib64"] {
             fs::create_dir_all(root.path(directory)).unwrap();
@@ -77,5 +109,11 @@ mod tests {
         );
         fs::write(root.path("/usr/lib64/libcuda.so.580.95.05"), "").unwrap();
         assert_eq!(missing(&root), None);
+
+        let lacks = super::stale(&root, &[0, 1]).unwrap();
+        assert_eq!(lacks, "`/run/cdi/nvidia.yaml` lacks `/dev/nvidia1`, one of 2 GPUs");
+        let of_all = "kind: nvidia.com/gpu\ndevices: [{name: all, containerEdits: {}}]";
+        fs::write(root.path("/run/cdi/nvidia.yaml"), of_all).unwrap();
+        assert_eq!(super::stale(&root, &[0, 1]), None, "it does not name single GPUs");
     }
 }

@@ -1,12 +1,14 @@
-//! Where libnvidia-ml is.
+//! Where the driver's libraries are: NVML's and CUDA's.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::host::Root;
 
-/// The library's name.
+/// NVML's name.
 pub const NAME: &str = "libnvidia-ml.so.1";
+/// CUDA's, of which the canary has need.
+pub const CUDA: &str = "libcuda.so.1";
 
 /// Where libraries are, the image's own place first.
 const DIRECTORIES: [&str; 6] = [
@@ -18,19 +20,29 @@ const DIRECTORIES: [&str; 6] = [
     "/usr/lib",
 ];
 
-/// The library's file, if it is in one of the usual places.
+/// NVML's file, if it is in one of the usual places.
 #[must_use]
 pub fn find(root: &Root) -> Option<PathBuf> {
-    DIRECTORIES.iter().map(|directory| root.path(directory).join(NAME)).find(|path| path.exists())
+    find_named(root, NAME)
 }
 
-/// What to hand to the loader: the file, or on a machine's own root the bare name, which the
-/// loader's cache may know.
+fn find_named(root: &Root, name: &str) -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|directory| root.path(directory).join(name)).find(|path| path.exists())
+}
+
+/// What to hand to the loader for NVML.
 #[must_use]
 pub fn to_load(root: &Root) -> Option<OsString> {
-    match find(root) {
+    to_load_of(root, NAME)
+}
+
+/// What to hand to the loader for one of the libraries: the file, or on a machine's own root the bare
+/// name, which the loader's cache may know.
+#[must_use]
+pub fn to_load_of(root: &Root, name: &str) -> Option<OsString> {
+    match find_named(root, name) {
         Some(path) => Some(path.into_os_string()),
-        None if root.is_host() => Some(NAME.into()),
+        None if root.is_host() => Some(name.into()),
         None => None,
     }
 }

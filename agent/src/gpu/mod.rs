@@ -5,8 +5,10 @@
 //! process-wide locks and a stuck thread cannot be killed. Only that helper loads it ([`nvml`]).
 //! [`sample`] is what it says, as plain data; [`expected`] what it should say. [`kernel`] and [`cdi`]
 //! read what the image has built for the GPUs, [`efa`] the adapters beside them. [`catalogue`] lists
-//! everything that is looked at, [`checks`] judges it.
+//! everything that is looked at, [`checks`] judges it. [`canary`] has the GPUs compute a little through
+//! CUDA, where a pool asks for that.
 
+pub mod canary;
 pub mod catalogue;
 pub mod cdi;
 pub mod checks;

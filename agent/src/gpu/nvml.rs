@@ -273,6 +273,7 @@ fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
         retired_pages_pending: device.are_pages_pending_retired().ok(),
         ecc_mode,
         ecc: (ecc_mode == Some(true)).then(|| ecc(device)),
+        sram_exceeded: nvml_ext::sram_errors(device).ok().map(|sram| sram.threshold_exceeded),
         clock_event_reasons: device.current_throttle_reasons().ok().map(|mask| mask.bits()),
         recovery_action: field(device, RECOVERY_ACTION),
         persistence: device.is_in_persistent_mode().ok(),

@@ -176,6 +176,8 @@ pub struct Readings {
     pub ecc_mode: Option<bool>,
     /// Errors of the memory; absent where it does not correct any.
     pub ecc: Option<Ecc>,
+    /// Whether the driver says that the SRAM has had too many errors in the board's life.
+    pub sram_exceeded: Option<bool>,
     /// Mask of what holds the clocks down.
     pub clock_event_reasons: Option<u64>,
     /// What the driver asks for, field 230: 0 nothing, 1 reset, 2 reboot, 3 and 4 drain.

@@ -8,7 +8,7 @@
 mod facts;
 mod verdict;
 
-pub use facts::{DriverFacts, Services, fingerprint, gather, gather_with};
+pub use facts::{Devices, DriverFacts, Services, fingerprint, gather, gather_with};
 pub use verdict::{report, verdict};
 
 use contract::AgentConfig;
@@ -27,6 +27,8 @@ pub struct Expected {
     pub mig_devices: Option<u32>,
     /// EFA devices that the node must have; none: as many as its bus shows.
     pub efa_devices: Option<u32>,
+    /// The least driver version that the pool wants.
+    pub min_driver: Option<String>,
 }
 
 impl Expected {
@@ -38,6 +40,7 @@ impl Expected {
             gpus: config.gpus.clone(),
             mig_devices: config.mig_devices,
             efa_devices: config.efa_devices,
+            min_driver: config.min_driver.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ pub mod ipamd;
 pub mod offer;
 
 use contract::agent_config::GpuOffer;
-use contract::names::RESOURCE_GPU;
+use contract::names::{RESOURCE_GPU, RESOURCE_MIG_PREFIX};
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use self::ipamd::Ipamd;
 pub use self::offer::{Slices, look_at_slices};
 use crate::host::Deadline;
 use crate::kube::Client;
+use crate::phases::drivers::Devices;
 
 /// What the Node object says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Facts {
     pub capacity: Option<u32>,
     /// GPUs that pods may have.
     pub allocatable: Option<u32>,
+    /// MIG devices by profile that kubelet has been offered, all of them.
+    pub parts: u32,
+    /// MIG devices by profile that pods may have.
+    pub parts_allocatable: u32,
     /// How the VPC CNI's daemon is, where the network is its.
     pub ipamd: Ipamd,
     /// GPUs in this node's ResourceSlices.
@@ -43,8 +48,8 @@ pub async fn gather(kube: &Client, name: &str, offer: GpuOffer, deadline: Deadli
 /// What the node must offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Devices that NVML sees.
-    pub gpus: u32,
+    /// What NVML sees.
+    pub devices: Devices,
     /// How they are offered.
     pub offer: GpuOffer,
 }
@@ -62,12 +67,19 @@ impl Facts {
         let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
         let text = |key: &str| ready.and_then(|c| c[key].as_str()).unwrap_or_default().to_owned();
         let gpus = |key: &str| node["status"][key][RESOURCE_GPU].as_str()?.parse().ok();
+        let parts = |key: &str| -> u32 {
+            let all = node["status"][key].as_object().into_iter().flatten();
+            let by_profile = all.filter(|(name, _)| name.starts_with(RESOURCE_MIG_PREFIX));
+            by_profile.filter_map(|(_, count)| count.as_str()?.parse::<u32>().ok()).sum()
+        };
         Self {
             unread: None,
             ready: text("status"),
             message: text("message"),
             capacity: gpus("capacity"),
             allocatable: gpus("allocatable"),
+            parts: parts("capacity"),
+            parts_allocatable: parts("allocatable"),
             ipamd: Ipamd::Unknown,
             slices: Slices::NotAsked,
         }
@@ -81,7 +93,7 @@ impl Facts {
 /// Whether workloads can run here. Everything that is missing can still come.
 #[must_use]
 pub fn verdict(facts: &Facts, wanted: Wanted) -> Verdict {
-    let missing = || offer::of(wanted.offer).missing(facts, wanted.gpus);
+    let missing = || offer::of(wanted.offer).missing(facts, wanted.devices);
     match readiness(facts).or_else(missing) {
         None => Verdict::of(offer::twice(facts).into_iter().collect()),
         Some((reason, summary)) => {
@@ -123,7 +135,7 @@ mod tests {
     use super::*;
     use crate::kube::KubeError;
 
-    const WANTED: Wanted = Wanted { gpus: 8, offer: GpuOffer::DevicePlugin };
+    const WANTED: Wanted = Wanted { devices: Devices::whole(8), offer: GpuOffer::DevicePlugin };
 
     fn node(status: &str, message: &str, gpus: &Value) -> Facts {
         Facts::of(Ok(Some(json!({"status": {
@@ -190,8 +202,35 @@ mod tests {
     #[test]
     fn what_nobody_offers_is_not_waited_for() {
         let facts = node("True", "", &json!({}));
-        for wanted in [Wanted { gpus: 0, ..WANTED }, Wanted { offer: GpuOffer::None, ..WANTED }] {
+        let none = Wanted { devices: Devices::whole(0), ..WANTED };
+        for wanted in [none, Wanted { offer: GpuOffer::None, ..WANTED }] {
             assert_eq!(word(&facts, wanted), "pass");
+        }
+    }
+
+    #[test]
+    fn divided_gpus_are_offered_by_the_device_plugins_strategy() {
+        // Two of eight in seven parts each.
+        let some = Devices { gpus: 8, divided: 2, parts: 14 };
+        let all = Devices { gpus: 8, divided: 8, parts: 56 };
+        for (devices, gpus, parts, expected) in [
+            (some, "6", "14", "pass"),
+            (some, "6", "13", "GpuAllocatableShort"),
+            (some, "5", "14", "GpuAllocatableShort"),
+            // Strategy none: divided or not, a GPU is a GPU.
+            (some, "8", "0", "pass"),
+            (some, "0", "0", "DevicePluginAbsent"),
+            // Strategy single: each part is a GPU.
+            (all, "56", "0", "pass"),
+            (all, "55", "0", "GpuAllocatableShort"),
+            (all, "8", "0", "pass"),
+            (all, "0", "56", "pass"),
+            (all, "0", "50", "GpuAllocatableShort"),
+        ] {
+            let offered = json!({"nvidia.com/gpu": gpus, "nvidia.com/mig-1g.10gb": parts});
+            let wanted = Wanted { devices, ..WANTED };
+            let said = word(&node("True", "", &offered), wanted);
+            assert_eq!(said, expected, "{devices:?}: {gpus} and {parts}");
         }
     }
 

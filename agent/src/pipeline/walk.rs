@@ -28,6 +28,7 @@ use crate::host::systemd::UnitState;
 use crate::host::{Deadline, clock, files};
 use crate::kube::{self, Cluster};
 use crate::phases::configure::{self, NodeConfig};
+use crate::phases::drivers::Devices;
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::Proofs;
@@ -184,12 +185,12 @@ impl<'a> Walk<'a> {
             Box::pin(self.drivers(known)),
         );
         let (reachable, username) = reachable?;
-        let (drivers, gpus) = drivers?;
+        let (drivers, devices) = drivers?;
         let written = written?;
         let cni = Box::pin(self.cni(known)).await?;
         let proofs = Proofs { drivers, reachable, written, cni };
         let name = Box::pin(self.register(known, &proofs, &username, attempt)).await?;
-        Box::pin(self.ready(known, &name, gpus)).await?;
+        Box::pin(self.ready(known, &name, devices)).await?;
         repair::forget(&self.node.root);
         self.recorder.refute_the_rest();
         Ok(())
@@ -397,24 +398,31 @@ impl<'a> Walk<'a> {
         Ok((reachable, identity.map(|identity| identity.username.clone())))
     }
 
-    /// Proves the GPUs; also gives the number that NVML sees.
-    async fn drivers(&self, known: &Known) -> Result<(DriversProven, u32), Closed> {
+    /// Proves the GPUs; also gives what NVML sees of them.
+    async fn drivers(&self, known: &Known) -> Result<(DriversProven, Devices), Closed> {
         let phase = Phase::Drivers;
         let expected = known.expected();
         if let Some(why) = drivers::skipped(&expected) {
             self.recorder.skip(phase, why);
-            return DriversProven::of(&Verdict::Pass).map(|proof| (proof, 0)).ok_or(Closed);
+            return DriversProven::of(&Verdict::Pass)
+                .map(|proof| (proof, Devices::default()))
+                .ok_or(Closed);
         }
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase);
+        let Node { root, boot, .. } = self.node;
+        let is_admitted = known.kubelet_runs || register::is_admitted(root, boot);
+        // Where pods may run, their GPUs are theirs.
+        let has_canary = known.gate.config.cuda_canary && !is_admitted;
         let gather = async || {
-            let facts = drivers::gather(&self.node.root, deadline).await;
+            let mut facts = drivers::gather(root, deadline).await;
+            if has_canary {
+                facts.ask_canary(root, &expected, deadline).await;
+            }
             self.recorder.gpus(drivers::report(&facts, &expected));
             facts
         };
         let judge = |facts: &drivers::DriverFacts| drivers::verdict(facts, &expected);
-        let Node { root, boot, .. } = self.node;
-        let is_admitted = known.kubelet_runs || register::is_admitted(root, boot);
         let mut ladder = Ladder::new(root, boot, known.gate.config.repair, is_admitted);
         let mend = async |facts: &drivers::DriverFacts, verdict: &Verdict| {
             let whole = known.budget.registration();
@@ -425,7 +433,7 @@ impl<'a> Walk<'a> {
         };
         let matter = Matter { recorder: self.recorder, gate: &known.gate, phase };
         let proof = prove_and_mend(matter, deadline, gather, judge, mend).await;
-        let seen = proof.facts.and_then(|facts| drivers::report(&facts, &expected).nvml);
+        let seen = proof.facts.map(|facts| Devices::of(&facts));
         let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
         Ok((proven, seen.unwrap_or_default()))
     }
@@ -525,11 +533,11 @@ impl<'a> Walk<'a> {
         moved.err()
     }
 
-    async fn ready(&self, known: &Known, name: &str, gpus: u32) -> Result<(), Closed> {
+    async fn ready(&self, known: &Known, name: &str, devices: Devices) -> Result<(), Closed> {
         let phase = Phase::Ready;
         let deadline = known.budget.deadline(phase);
         self.recorder.begin(phase);
-        let wanted = ready::Wanted { gpus, offer: known.gate.config.gpu_offer };
+        let wanted = ready::Wanted { devices, offer: known.gate.config.gpu_offer };
         let ipamd = async || match known.gate.config.cni {
             CniKind::VpcCni => ready::ipamd::look(ready::ipamd::ENDPOINT, deadline).await,
             CniKind::Host => ready::ipamd::Ipamd::Unknown,

@@ -380,6 +380,7 @@ fn expected_of(report: &JoinReport, settings: &WatchSettings) -> Expected {
         gpus: settings.gpus.clone().or(found),
         mig_devices: settings.mig_devices,
         efa_devices: settings.efa_devices,
+        min_driver: settings.min_driver.clone(),
     }
 }
 

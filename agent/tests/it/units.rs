@@ -10,10 +10,11 @@ use std::process::{Command, Output};
 const ANALYZE: &str = "/usr/bin/systemd-analyze";
 
 /// Each unit's highest exposure, in tenths, as `systemd-analyze security` counts.
-const EXPOSURE: [(&str, u32); 4] = [
+const EXPOSURE: [(&str, u32); 5] = [
     ("rollcall-agent.service", 20),
     ("rollcall-join.service", 30),
     ("rollcall-gpu-reset.service", 30),
+    ("rollcall-canary.service", 25),
     ("rollcall-repair@.service", 35),
 ];
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nvml_ext::cuda::{Cuda, CudaError};
 use nvml_ext::{ExtError, FabricState, HealthSummary, RecoveryAction, RemapperBanks, SramErrors};
 use nvml_sim::fault::Fault;
 use nvml_sim::{State, library, node_files, profile};
@@ -28,12 +29,7 @@ impl Node {
     }
 
     fn with(state: &State) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        // The loader takes two links to one file for one library: each test has a copy.
-        let copy = root.path().join("built.so");
-        fs::copy(built(), &copy).unwrap();
-        library::install(&copy, root.path(), state).unwrap();
-        node_files::sync(root.path(), state).unwrap();
+        let root = root_of(state);
         let path = root.path().join("usr/lib64/libnvidia-ml.so.1");
         let nvml = Nvml::builder().lib_path(path.as_os_str()).init().unwrap();
         Self { nvml, _root: root }
@@ -42,6 +38,17 @@ impl Node {
     fn gpu(&self, index: u32) -> nvml_wrapper::Device<'_> {
         self.nvml.device_by_index(index).unwrap()
     }
+}
+
+/// A node's root with these GPUs and their libraries.
+fn root_of(state: &State) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    // The loader takes two links to one file for one library: each test has a copy.
+    let copy = root.path().join("built.so");
+    fs::copy(built(), &copy).unwrap();
+    library::install(&copy, root.path(), state).unwrap();
+    node_files::sync(root.path(), state).unwrap();
+    root
 }
 
 /// Cargo builds both halves of nvml-sim in one go, the shared library beside this program.
@@ -146,4 +153,54 @@ fn a_broken_device_is_no_missing_feature() {
     let error = nvml_ext::module_id(&node.gpu(0)).unwrap_err();
     assert!(!error.is_unsupported());
     assert!(matches!(error, ExtError::Nvml { source: NvmlError::Unknown, .. }), "{error:?}");
+}
+
+/// Has each GPU compute that a node with these faults has: by its address, what went wrong.
+fn computed(faults: &[&str]) -> Result<Vec<(String, Option<String>)>, CudaError> {
+    let mut state = profile::for_instance_type("p5.48xlarge").unwrap();
+    for fault in faults {
+        fault.parse::<Fault>().unwrap().apply(&mut state);
+    }
+    let root = root_of(&state);
+    let cuda = Cuda::open(root.path().join("usr/lib64/libcuda.so.1").as_os_str())?;
+    let mut all = Vec::new();
+    for device in cuda.devices()? {
+        let error = cuda.prove(device, 1 << 10).err().map(|error| error.to_string());
+        all.push((cuda.address(device)?, error));
+    }
+    Ok(all)
+}
+
+#[test]
+fn healthy_gpus_compute() {
+    let all = computed(&[]).unwrap();
+    assert_eq!(all.len(), 8);
+    assert_eq!(all[1], ("0000:64:00.0".to_owned(), None));
+    assert!(all.iter().all(|(_, error)| error.is_none()), "{all:?}");
+}
+
+#[test]
+fn a_gpu_that_does_not_compute_is_told_from_the_others() {
+    for (fault, says) in [
+        ("wrong-bytes=3", "1 of 1024 words came back wrong from a fill, the first at 2048"),
+        ("gpu-lost=3", "`cuCtxCreate_v2` gave 999 (CUDA_ERROR_UNKNOWN)"),
+        ("ecc-uncorrectable=3", "`cuMemAlloc_v2` gave 214 (CUDA_ERROR_ECC_UNCORRECTABLE)"),
+    ] {
+        let all = computed(&[fault]).unwrap();
+        let ill: Vec<_> = all.iter().filter_map(|(_, error)| error.clone()).collect();
+        assert_eq!((ill.as_slice(), all[3].1.as_deref()), (&[says.to_owned()][..], Some(says)));
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_come_up_for_cuda_says_why() {
+    for (fault, says) in [
+        ("fabric-state=0:in-progress", "`cuInit` gave 802 (CUDA_ERROR_SYSTEM_NOT_READY)"),
+        ("driver-library-mismatch", "`cuInit` gave 803 (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH)"),
+        ("driver-not-loaded", "`cuInit` gave 100 (CUDA_ERROR_NO_DEVICE)"),
+        ("call-fails=cuDeviceGetCount:712", "`cuDeviceGetCount` gave 712 (an unknown code)"),
+        ("symbol-missing=cuInit", "this driver's library has no `cuInit`"),
+    ] {
+        assert_eq!(computed(&[fault]).unwrap_err().to_string(), says);
+    }
 }

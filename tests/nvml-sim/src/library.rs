@@ -1,5 +1,5 @@
-//! The library's file on a node: where programs look for it, without the functions that the
-//! state hides.
+//! The library's files on a node: where programs look for NVML and for CUDA, without the functions
+//! that the state hides.
 
 use std::fs;
 use std::io;
@@ -9,8 +9,11 @@ use std::path::Path;
 use crate::state::State;
 
 const DIRECTORY: &str = "usr/lib64";
-/// The names that programs load.
-const LINKS: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+/// The two libraries that the one file is, and the names that programs load each by.
+const LIBRARIES: [(&str, &[&str]); 2] = [
+    ("libnvidia-ml.so", &["libnvidia-ml.so.1", "libnvidia-ml.so"]),
+    ("libcuda.so", &["libcuda.so.1"]),
+];
 
 /// Puts the library, built at `built`, below a node's root with the links to it, and removes one of
 /// another version. A process that has the old file open keeps it, as after a driver's update.
@@ -21,20 +24,21 @@ const LINKS: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
 pub fn install(built: &Path, root: &Path, state: &State) -> io::Result<()> {
     let directory = root.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
-    let name = format!("libnvidia-ml.so.{}", state.driver_version);
-    let file = directory.join(&name);
-    if state.hidden_symbols.is_empty() {
-        replace(&file, |new| {
-            fs::hard_link(built, new).or_else(|_| fs::copy(built, new).map(drop))
+    let hidden = match state.hidden_symbols.as_slice() {
+        [] => None,
+        hidden => Some(without(fs::read(built)?, hidden)?),
+    };
+    for (library, links) in LIBRARIES {
+        let name = format!("{library}.{}", state.driver_version);
+        replace(&directory.join(&name), |new| match &hidden {
+            Some(bytes) => fs::write(new, bytes),
+            None => fs::hard_link(built, new).or_else(|_| fs::copy(built, new).map(drop)),
         })?;
-    } else {
-        let bytes = without(fs::read(built)?, &state.hidden_symbols)?;
-        replace(&file, |new| fs::write(new, &bytes))?;
+        for link in links {
+            replace(&directory.join(link), |new| symlink(&name, new))?;
+        }
     }
-    for link in LINKS {
-        replace(&directory.join(link), |new| symlink(&name, new))?;
-    }
-    remove(root, Some(&name))
+    remove(root, Some(&state.driver_version))
 }
 
 /// Takes the library off a node.
@@ -52,8 +56,11 @@ fn remove(root: &Path, keep: Option<&str>) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        let kept = keep.is_some_and(|keep| name == keep || LINKS.contains(&name));
-        if name.starts_with("libnvidia-ml.so") && !kept {
+        let of = LIBRARIES.iter().find(|(library, _)| name.starts_with(library));
+        let Some((library, links)) = of else { continue };
+        let is_kept =
+            |version: &str| name == format!("{library}.{version}") || links.contains(&name);
+        if !keep.is_some_and(is_kept) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -84,7 +91,7 @@ pub fn without(mut library: Vec<u8>, functions: &[String]) -> io::Result<Vec<u8>
     let mut start = 0;
     for (end, _) in library.iter().enumerate().filter(|(_, byte)| **byte == 0) {
         let name = &library[start..end];
-        if name.starts_with(b"nvml")
+        if [&b"nvml"[..], b"cu"].iter().any(|of| name.starts_with(of))
             && let Some(index) = functions.iter().position(|one| one.as_bytes() == name)
         {
             found[index].push(start);
@@ -96,7 +103,7 @@ pub fn without(mut library: Vec<u8>, functions: &[String]) -> io::Result<Vec<u8>
             let what = format!("the simulated library has no `{function}` to hide");
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
-        // `nvml…` becomes `Nvml…`.
+        // `nvml…` becomes `Nvml…`, `cu…` becomes `Cu…`.
         places.into_iter().for_each(|place| library[place].make_ascii_uppercase());
     }
     Ok(library)

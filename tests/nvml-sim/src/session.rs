@@ -137,6 +137,13 @@ pub(crate) fn enter(call: &str) -> Result<Arc<State>, nvmlReturn_t> {
     Ok(state)
 }
 
+/// Begins a call of CUDA's; no code where there is no driver at all.
+pub(crate) fn enter_cuda(call: &str) -> Result<Arc<State>, Option<nvmlReturn_t>> {
+    let state = current().map_err(|_| None)?;
+    meet_faults(call, &state).map_err(Some)?;
+    Ok(state)
+}
+
 fn meet_faults(call: &str, state: &State) -> Result<(), nvmlReturn_t> {
     let faults = &state.faults;
     if faults.hang.iter().any(|name| name == "*") {

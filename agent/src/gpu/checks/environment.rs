@@ -1,4 +1,4 @@
-//! What is around the GPUs: their division, the network adapters beside them, the container runtime's
+//! What is around the GPUs: the driver's age, their division, the network adapters beside them, the container runtime's
 //! description of them.
 
 use std::collections::BTreeSet;
@@ -64,6 +64,18 @@ pub(super) fn topology(facts: &DriverFacts) -> Option<Found> {
     );
     (!ports.is_empty() && strangers.len() == efas.len())
         .then(|| Found::of(Check::EfaTopology, Reason::GdrTopologyUnsupported, what))
+}
+
+/// A driver that works, and is older than the pool wants.
+pub(super) fn driver_policy(facts: &DriverFacts, wanted: Option<&str>) -> Option<Found> {
+    let wanted = wanted?;
+    let version = facts.module.version.as_deref()?;
+    let numbers = |text: &str| -> Option<Vec<u32>> {
+        text.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let what = format!("the driver is {version}, and the pool asks for {wanted} or newer");
+    (numbers(version)? < numbers(wanted)?)
+        .then(|| Found::of(Check::DriverPolicy, Reason::DriverBelowPolicy, what))
 }
 
 pub(super) fn cdi(facts: &DriverFacts) -> Option<Found> {

@@ -11,6 +11,7 @@ pub(super) fn of_gpu(gpu: &GpuSample) -> impl Iterator<Item = Found> {
     [
         mode(readings),
         uncorrected(readings),
+        sram(readings),
         failed(readings),
         pending(readings),
         retired(readings),
@@ -33,6 +34,13 @@ fn uncorrected(readings: &Readings) -> Option<Found> {
     let errors = readings.ecc?.volatile_uncorrected.filter(|errors| *errors > 0)?;
     let what = format!("has had {errors} uncorrected memory errors since the driver was loaded");
     Some(Found::of(Check::EccUncorrected, Reason::EccUncorrectable, what))
+}
+
+/// The driver's own count of what a board may have in its life.
+fn sram(readings: &Readings) -> Option<Found> {
+    let what = "has had more uncorrected errors in its SRAM than a board may have";
+    let is_over = readings.sram_exceeded?;
+    is_over.then(|| Found::of(Check::SramThreshold, Reason::SramErrorsExceeded, what))
 }
 
 fn failed(readings: &Readings) -> Option<Found> {

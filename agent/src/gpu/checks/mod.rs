@@ -4,6 +4,7 @@
 //! not tell is unknown and says nothing. The driver's coming up and the counting of GPUs belong to
 //! the drivers phase, which asks here for the rest.
 
+mod canary;
 mod environment;
 mod fabric;
 mod link;
@@ -65,6 +66,8 @@ pub fn health(facts: &DriverFacts, expected: &Expected) -> Vec<Found> {
     found.extend(environment::efa(facts, expected.efa_devices));
     found.extend(environment::topology(facts));
     found.extend(environment::cdi(facts));
+    found.extend(environment::driver_policy(facts, expected.min_driver.as_deref()));
+    found.extend(canary::canary(facts));
     found.sort_by_key(|found| (found.check, found.gpu));
     found
 }

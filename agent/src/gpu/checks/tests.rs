@@ -1,8 +1,10 @@
 //! Each check on facts of an eight-GPU node that is whole but for one thing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::*;
+use crate::gpu::canary::{Canary, Computed, Progress};
 use crate::gpu::efa::Efa;
 use crate::gpu::module::Module;
 use crate::gpu::pci::{EfaFunction, PciGpu};
@@ -78,6 +80,20 @@ fn with(change: impl FnOnce(&mut DriverFacts)) -> DriverFacts {
     facts
 }
 
+/// All GPUs but the fourth have computed; that has said this, or nothing at all.
+fn sang(error: Option<&str>) -> Canary {
+    let of = |index: u32| error.filter(|_| index == 3).map(str::to_owned);
+    let is_there = |index: &u32| *index != 3 || error.is_some();
+    let computed = |index| Computed { pci: address(index), error: of(index) };
+    let gpus = (0..8).filter(is_there).map(computed).collect();
+    Canary::Ended(Progress { gpus, ..Progress::default() })
+}
+
+/// The same, where the pool asks for a driver that the healthy node has.
+fn asked() -> Expected {
+    Expected { min_driver: Some("580.95".into()), ..p5() }
+}
+
 fn p5() -> Expected {
     Expected { instance_type: "p5.48xlarge".into(), ..Expected::default() }
 }
@@ -92,6 +108,10 @@ fn broken() -> Vec<(DriverFacts, Check)> {
             with_gpu(|r| r.ecc.as_mut().unwrap().volatile_uncorrected = Some(2)),
             Check::EccUncorrected,
         ),
+        (with_gpu(|r| r.sram_exceeded = Some(true)), Check::SramThreshold),
+        (with(|f| f.module.version = Some("580.82.07".into())), Check::DriverPolicy),
+        (with(|f| f.canary = sang(Some("`cuMemAlloc_v2` gave 2"))), Check::Canary),
+        (with(|f| f.canary = sang(None)), Check::Canary),
         (with_gpu(|r| r.remapped_rows.as_mut().unwrap().failed = true), Check::RemapFailed),
         (with_gpu(|r| r.remapped_rows.as_mut().unwrap().pending = true), Check::RemapPending),
         (with_gpu(|r| r.remapper_banks.as_mut().unwrap().low = 1), Check::RemapSpares),
@@ -122,17 +142,60 @@ fn broken() -> Vec<(DriverFacts, Check)> {
 
 #[test]
 fn a_healthy_node_has_nothing() {
-    assert_eq!(health(&healthy(), &p5()), []);
+    assert_eq!(health(&healthy(), &asked()), []);
+}
+
+#[test]
+fn a_canary_that_is_not_heard_is_the_nodes() {
+    let hung = |asking: &str| {
+        let progress = Progress { asking: asking.into(), ..Progress::default() };
+        Canary::Hung { progress, after: Duration::from_secs(60) }
+    };
+    let error = Some("`cuInit` gave 802 (CUDA_ERROR_SYSTEM_NOT_READY)".to_owned());
+    for (canary, says) in [
+        (Canary::NotRun("no unit".into()), "could not be run: no unit"),
+        (hung("the GPU at 0000:53:00.0"), "no answer to the GPU at 0000:53:00.0 within 60 s"),
+        (hung(""), "no answer to its start within 60 s"),
+        (Canary::Ended(Progress { error, ..Progress::default() }), "does not come up: `cuInit`"),
+    ] {
+        let found = health(&with(|f| f.canary = canary), &p5());
+        let [found] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((found.reason, found.gpu), (Reason::CudaCanaryFailed, None));
+        assert!(found.what.contains(says), "{found:?}");
+    }
+}
+
+#[test]
+fn a_driver_is_as_new_as_the_pool_asks() {
+    for (version, wanted, is_old) in [
+        ("580.95.05", "580", false),
+        ("580.95.05", "580.95.05", false),
+        ("580.95.05", "580.100", true),
+        ("580.95.05", "595", true),
+        ("595.58.03", "580.95.05", false),
+        ("580.95.05", "newest", false),
+    ] {
+        let facts = with(|f| f.module.version = Some(version.into()));
+        let expected = Expected { min_driver: Some(wanted.into()), ..p5() };
+        let found = health(&facts, &expected);
+        assert_eq!(found.len(), usize::from(is_old), "{version} for {wanted}: {found:?}");
+    }
 }
 
 #[test]
 fn each_thing_is_seen_by_its_check_alone_and_named_by_its_reason() {
     for (facts, check) in broken() {
-        let found = health(&facts, &p5());
+        let found = health(&facts, &asked());
         let checks: Vec<Check> = found.iter().map(|found| found.check).collect();
         assert_eq!(checks, [check], "{found:?}");
         assert!(check.entry().reasons.contains(&found[0].reason), "{found:?}");
-        let of_node = [Check::FabricManager, Check::EfaCount, Check::Cdi, Check::EfaTopology];
+        let of_node = [
+            Check::FabricManager,
+            Check::EfaCount,
+            Check::Cdi,
+            Check::EfaTopology,
+            Check::DriverPolicy,
+        ];
         let expected = (!of_node.contains(&check)).then_some(3);
         assert_eq!(found[0].gpu, expected, "{found:?}");
         assert!(!found[0].what.ends_with('.') && found[0].what.len() > 10, "{found:?}");

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
+use super::{Expected, verdict};
+use crate::gpu::canary::{self, Canary};
 use crate::gpu::efa::{self, Efa};
 use crate::gpu::kernel::{self, Kernels};
 use crate::gpu::module::{self, Module};
@@ -59,10 +61,46 @@ pub struct DriverFacts {
     pub unit_log: Vec<String>,
     /// The kernels that the image has the module for; looked for only when it is not loaded.
     pub kernels: Kernels,
-    /// What the CDI specification names and is not there; looked at only when the driver answers.
+    /// What the CDI specification names and is not there, or lacks; looked at only when the module is
+    /// loaded.
     pub stale_cdi: Option<String>,
+    /// What the CUDA canary has come to.
+    pub canary: Canary,
     /// How long the node has been up, or been looked at, whichever is longer.
     pub up: Duration,
+}
+
+/// The GPUs that answer, as they can be offered to pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// All of them.
+    pub gpus: u32,
+    /// Those of them that MIG divides.
+    pub divided: u32,
+    /// The parts of these, together.
+    pub parts: u32,
+}
+
+impl Devices {
+    /// Counts them.
+    #[must_use]
+    pub fn of(facts: &DriverFacts) -> Self {
+        let mut devices = Self::default();
+        for gpu in facts.nvml.gpus.iter().filter(|gpu| gpu.error.is_none()) {
+            devices.gpus += 1;
+            if gpu.readings.mig == Some(true) {
+                devices.divided += 1;
+                devices.parts += gpu.readings.mig_devices.unwrap_or_default();
+            }
+        }
+        devices
+    }
+
+    /// So many, none of them divided.
+    #[must_use]
+    pub const fn whole(gpus: u32) -> Self {
+        Self { gpus, divided: 0, parts: 0 }
+    }
 }
 
 /// The daemons beside the driver; none where systemd has not said how one is.
@@ -102,6 +140,7 @@ impl Default for DriverFacts {
             unit_log: Vec::new(),
             kernels: Kernels::default(),
             stale_cdi: None,
+            canary: Canary::NotAsked,
             up: Duration::ZERO,
         }
     }
@@ -113,6 +152,7 @@ impl DriverFacts {
     pub fn look(root: &Root, nvml: NvmlFacts) -> Self {
         let module = module::read(root);
         let is_loaded = module.version.is_some();
+        let minors: Vec<u32> = nvml.gpus.iter().filter_map(|gpu| gpu.minor).collect();
         Self {
             pci: pci::gpus(root),
             nvswitches: pci::nvswitches(root),
@@ -124,9 +164,20 @@ impl DriverFacts {
             units: Vec::new(),
             unit_log: Vec::new(),
             kernels: if is_loaded { Kernels::default() } else { kernel::read(root) },
-            stale_cdi: if is_loaded { cdi::missing(root) } else { None },
+            stale_cdi: if is_loaded { cdi::stale(root, &minors) } else { None },
+            canary: Canary::NotAsked,
             up: clock::uptime(root).unwrap_or_default().max(looked_for()),
             module,
+        }
+    }
+
+    /// Has the GPUs compute, where nothing else is found wrong with them. CUDA counts the parts of divided
+    /// ones, and one of these at a time: there it shows nothing.
+    pub async fn ask_canary(&mut self, root: &Root, expected: &Expected, deadline: Deadline) {
+        let is_divided = Devices::of(self).divided > 0;
+        if !is_divided && verdict(self, expected).is_open() {
+            let left = deadline.remaining().saturating_sub(RESERVE);
+            self.canary = canary::ask(root, Deadline::within(left)).await;
         }
     }
 

@@ -13,7 +13,7 @@ use contract::join_report::{Gpu, Gpus};
 use contract::verdict::rank;
 use contract::{Finding, Phase, Reason, Verdict};
 
-use super::{DriverFacts, Expected};
+use super::{Devices, DriverFacts, Expected};
 use crate::gpu::checks::{self, Found};
 use crate::gpu::expected::{Count, Expectation};
 use crate::gpu::sample::GpuSample;
@@ -52,6 +52,7 @@ pub fn report(facts: &DriverFacts, expected: &Expected) -> Gpus {
     let seen = Seen::of(facts, expected);
     let asked = facts.nvml.driver.is_some();
     let found = checks::health(facts, expected);
+    let devices = Devices::of(facts);
     Gpus {
         expected: match seen.expectation.count {
             Count::Exactly(count) => Some(count),
@@ -61,6 +62,8 @@ pub fn report(facts: &DriverFacts, expected: &Expected) -> Gpus {
         pci: seen.pci().map(number),
         device_nodes: Some(number(facts.module.device_nodes.len())),
         nvml: asked.then(|| number(seen.working())),
+        mig_devices: (devices.divided > 0).then_some(devices.parts),
+        gsp: facts.nvml.gpus.iter().find_map(|gpu| gpu.readings.gsp),
         driver: facts.module.version.clone(),
         items: facts.nvml.gpus.iter().map(|gpu| seen.item(gpu, &found)).collect(),
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Facts;
 use crate::host::Deadline;
 use crate::kube::{Client, KubeError};
+use crate::phases::drivers::Devices;
 
 /// What the ResourceSlices of the node's GPU driver hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub(super) trait Offering: Sync {
     /// How many GPUs pods can have this way; none: that is not known.
     fn on_offer(&self, facts: &Facts) -> Option<u32>;
 
-    /// What is missing of so many GPUs; none: all are on offer, or nobody can know.
-    fn missing(&self, facts: &Facts, gpus: u32) -> Option<(Reason, String)>;
+    /// What is missing of these; none: all are on offer, or nobody can know.
+    fn missing(&self, facts: &Facts, devices: Devices) -> Option<(Reason, String)>;
 }
 
 /// The answer for a way.
@@ -83,22 +84,47 @@ pub(super) fn twice(facts: &Facts) -> Option<Finding> {
     Some(Finding::new(Reason::GpuAdvertisedTwice, Phase::Ready, what))
 }
 
-/// NVIDIA's device plugin: an extended resource of the Node.
+/// NVIDIA's device plugin: extended resources of the Node. Where MIG divides GPUs, its strategy says as
+/// what: `none`, GPUs all the same; `single`, each part as a GPU; `mixed`, parts by their profile.
 struct DevicePlugin;
+
+impl DevicePlugin {
+    fn is_whole(facts: &Facts, devices: Devices) -> bool {
+        let Devices { gpus, divided, parts } = devices;
+        let (offered, by_profile) =
+            (facts.allocatable.unwrap_or_default(), facts.parts_allocatable);
+        if divided == 0 {
+            return offered >= gpus;
+        }
+        let undivided = gpus - divided;
+        let is_mixed = by_profile >= parts && offered >= undivided;
+        let is_single = by_profile == 0 && offered >= undivided + parts;
+        // Exactly: more would be parts, and then all of them must be there.
+        let is_none = by_profile == 0 && offered == gpus;
+        (is_mixed && by_profile > 0) || is_single || is_none
+    }
+}
 
 impl Offering for DevicePlugin {
     fn on_offer(&self, facts: &Facts) -> Option<u32> {
         facts.allocatable
     }
 
-    fn missing(&self, facts: &Facts, gpus: u32) -> Option<(Reason, String)> {
+    fn missing(&self, facts: &Facts, devices: Devices) -> Option<(Reason, String)> {
+        let Devices { gpus, divided, parts } = devices;
         let offered = facts.allocatable.unwrap_or_default();
         let ever = facts.capacity.unwrap_or_default();
-        if offered >= gpus {
+        if Self::is_whole(facts, devices) {
             None
-        } else if offered == 0 && ever == 0 {
+        } else if offered + ever + facts.parts_allocatable + facts.parts == 0 {
             let what = format!("no `{RESOURCE_GPU}` on offer, NVML sees {gpus} GPUs");
             Some((Reason::DevicePluginAbsent, what))
+        } else if divided > 0 {
+            let by_profile = facts.parts_allocatable;
+            let what = format!(
+                "{offered} GPUs and {by_profile} MIG devices are allocatable, NVML sees {gpus} GPUs, {divided} of them in {parts} MIG devices"
+            );
+            Some((Reason::GpuAllocatableShort, what))
         } else {
             let what = format!("{offered} of {gpus} GPUs are allocatable (capacity {ever})");
             Some((Reason::GpuAllocatableShort, what))
@@ -117,7 +143,9 @@ impl Offering for ResourceSlices {
         }
     }
 
-    fn missing(&self, facts: &Facts, gpus: u32) -> Option<(Reason, String)> {
+    fn missing(&self, facts: &Facts, devices: Devices) -> Option<(Reason, String)> {
+        // Divided ones are not GPUs there, and their parts may be cut anew for each claim.
+        let gpus = devices.gpus - devices.divided;
         match &facts.slices {
             _ if gpus == 0 => None,
             Slices::NotAsked | Slices::Unknown(_) => None,
@@ -148,7 +176,7 @@ impl Offering for Nothing {
         None
     }
 
-    fn missing(&self, _: &Facts, _: u32) -> Option<(Reason, String)> {
+    fn missing(&self, _: &Facts, _: Devices) -> Option<(Reason, String)> {
         None
     }
 }

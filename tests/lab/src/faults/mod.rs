@@ -96,6 +96,7 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     ),
     ("gpu-reset-required=N", "every call on GPU N says that it wants a reset"),
     ("gpu-hang=N", "no call on GPU N comes back; the other GPUs answer"),
+    ("wrong-bytes=N", "the memory of GPU N gives back other bytes than it was given"),
     ("garbage=N", "the texts of GPU N are bytes that are no UTF-8"),
     ("row-remap-pending=N", "GPU N has a remapped row that waits for a reset"),
     ("row-remap-failed=N", "a row of GPU N could not be remapped"),
@@ -147,12 +148,12 @@ pub const EXPLAINED: &[(&str, &str)] = &[
     ("efa-apart", "the EFA devices are in no IOMMU group and below root ports of their own"),
     ("gpu-count=N", "NVML counts this many GPUs, whatever there are"),
     ("init=CODE", "NVML's initialisation ends with this code"),
-    ("hang=CALL", "one call of NVML never comes back: hang=nvmlDeviceGetTemperature"),
+    ("hang=CALL", "one call of NVML or CUDA never comes back: hang=nvmlDeviceGetTemperature"),
     ("slow-calls=MS", "every call of NVML takes this long"),
     ("slow-call=CALL:MS", "one call of NVML takes this long"),
     (
         "call-fails=CALL:CODE",
-        "one call of NVML gives this code: call-fails=nvmlDeviceGetPowerUsage:3",
+        "one call of NVML or CUDA gives this code: call-fails=nvmlDeviceGetPowerUsage:3",
     ),
     ("symbol-missing=CALL", "libnvidia-ml does not have this function, as an older one"),
     (

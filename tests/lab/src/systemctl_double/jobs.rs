@@ -74,7 +74,14 @@ fn begin(store: &Store, unit: Unit) -> io::Result<Begun> {
                 (Kind::BootOneshot, None) => {
                     *state = state.ended(super::state::Exit::Status(0), true, now);
                 }
-                (Kind::Nodeadm { .. } | Kind::Repair(_) | Kind::Kubelet | Kind::OfRunner, _) => {
+                (
+                    Kind::Nodeadm { .. }
+                    | Kind::Repair(_)
+                    | Kind::Agent(_)
+                    | Kind::Kubelet
+                    | Kind::OfRunner,
+                    _,
+                ) => {
                     keeper::spawn(store, unit, &state.invocation)?;
                     return Ok(Begun::Job);
                 }

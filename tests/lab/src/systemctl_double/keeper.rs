@@ -111,7 +111,7 @@ async fn run_once(store: &Store, unit: Unit, invocation: &str) -> io::Result<Nex
         let running = state.running(main, store.now());
         // A oneshot is activating for as long as it runs.
         *state = match unit.kind {
-            Kind::Nodeadm { .. } | Kind::Repair(_) => UnitState {
+            Kind::Nodeadm { .. } | Kind::Repair(_) | Kind::Agent(_) => UnitState {
                 active: Active::Activating,
                 sub: "start".into(),
                 active_entered: 0,
@@ -188,6 +188,11 @@ fn command(store: &Store, unit: Unit) -> io::Result<std::process::Command> {
             environment.push(("PATH".into(), format!("{root}/usr/sbin:{root}/usr/bin:{found}")));
             let mut command = std::process::Command::new(store.root().join(REPAIRS));
             command.arg(what);
+            command
+        }
+        Kind::Agent(verb) => {
+            let mut command = std::process::Command::new(root.join("usr/bin/rollcall-agent"));
+            command.arg(verb).arg("--root").arg(root);
             command
         }
         _ => {

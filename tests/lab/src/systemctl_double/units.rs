@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use contract::names::{
-    ADMITTED_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
+    ADMITTED_PATH, UNIT_CANARY, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
     UNIT_REPAIR_LOAD, UNIT_REPAIR_RESET, UNIT_REPAIR_UNLOAD, UNIT_WATCH,
 };
 
@@ -17,6 +17,8 @@ pub enum Kind {
     },
     /// A oneshot around the agent's own script of repairs, and what it is to do.
     Repair(&'static str),
+    /// A oneshot of the agent's own program: the verb.
+    Agent(&'static str),
     /// kubelet: a service with an assertion and a mandatory environment file.
     Kubelet,
     /// A service that only has a state here: nothing of it runs on a process node.
@@ -57,6 +59,7 @@ const UNITS: &[Unit] = &[
     unit(UNIT_REPAIR_UNLOAD, Kind::Repair("unload")),
     unit(UNIT_REPAIR_LOAD, Kind::Repair("load")),
     unit(UNIT_REPAIR_RESET, Kind::Repair("reset")),
+    unit(UNIT_CANARY, Kind::Agent("canary")),
     unit(UNIT_KUBELET, Kind::Kubelet),
     unit(UNIT_JOIN, Kind::OfRunner),
     unit(UNIT_WATCH, Kind::OfRunner),

@@ -1,10 +1,11 @@
-//! The C functions of `nvml.h` that this double answers, and how values cross that boundary.
+//! The C functions of `nvml.h`, and the few of `cuda.h`, that this double answers, and how values cross that boundary.
 //!
 //! Each function does three things: it enters the call ([`crate::session`]), computes its answer
 //! from the state in safe code, and writes it where the caller points.
 
 #![expect(unsafe_code, reason = "this is a C library: its callers pass raw pointers")]
 
+mod cuda;
 mod device;
 mod events;
 mod fabric;

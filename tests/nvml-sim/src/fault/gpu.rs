@@ -54,6 +54,8 @@ pub enum Trouble {
     Hang,
     /// Its texts are no UTF-8.
     Garbage,
+    /// Its memory gives back other bytes than it was given.
+    WrongBytes,
     /// A remapped row waits for a reset.
     RemapPending,
     /// A row could not be remapped.
@@ -174,7 +176,9 @@ impl Trouble {
     /// Lays it on a GPU.
     pub(super) fn apply(&self, gpu: &mut Gpu) {
         match self {
-            Self::OffBus | Self::ResetRequired | Self::Hang | Self::Garbage => self.break_it(gpu),
+            Self::OffBus | Self::ResetRequired | Self::Hang | Self::Garbage | Self::WrongBytes => {
+                self.break_it(gpu)
+            }
             Self::RemapPending | Self::RemapFailed | Self::RemapExhausted => self.remap(gpu),
             Self::RetiredPagesPending
             | Self::EccUncorrectable
@@ -222,6 +226,7 @@ impl Trouble {
             }
             Self::ResetRequired => fault.reset_required = true,
             Self::Hang => fault.hang = true,
+            Self::WrongBytes => fault.wrong_bytes = true,
             _ => fault.garbage = true,
         }
     }
@@ -354,11 +359,12 @@ impl Trouble {
 }
 
 /// Those without a value.
-const PLAIN: [(&str, Trouble); 14] = [
+const PLAIN: [(&str, Trouble); 15] = [
     ("gpu-off-bus", Trouble::OffBus),
     ("gpu-reset-required", Trouble::ResetRequired),
     ("gpu-hang", Trouble::Hang),
     ("garbage", Trouble::Garbage),
+    ("wrong-bytes", Trouble::WrongBytes),
     ("row-remap-pending", Trouble::RemapPending),
     ("row-remap-failed", Trouble::RemapFailed),
     ("row-remap-exhausted", Trouble::RemapExhausted),

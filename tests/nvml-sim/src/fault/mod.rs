@@ -187,7 +187,8 @@ fn parse(name: &str, value: Option<&str>) -> Option<Fault> {
             _ => None,
         };
     };
-    let call = |text: &str| text.starts_with("nvml").then(|| text.to_owned());
+    let call =
+        |text: &str| ["nvml", "cu"].iter().any(|of| text.starts_with(of)).then(|| text.to_owned());
     let (call_of_pair, of_pair) =
         value.split_once(':').map_or((None, None), |(c, v)| (call(c), number(v)));
     match name {
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
     use crate::profile::for_instance_type;
 
-    const NAMES: [&str; 41] = [
+    const NAMES: [&str; 43] = [
         "driver-library-mismatch",
         "driver-not-loaded",
         "driver-hang",
@@ -235,6 +236,8 @@ mod tests {
         "gpu-reset-required=1",
         "gpu-hang=1",
         "garbage=all",
+        "wrong-bytes=6",
+        "hang=cuInit",
         "row-remap-pending=0",
         "row-remap-failed=0",
         "row-remap-exhausted=0",

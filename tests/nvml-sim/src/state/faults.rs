@@ -23,9 +23,11 @@ pub struct GpuFault {
     pub delay_ms: u64,
     /// Its texts are bytes that are no UTF-8.
     pub garbage: bool,
+    /// Its memory gives back other bytes than it was given.
+    pub wrong_bytes: bool,
 }
 
-/// Faults of the library as a whole. Calls are named as in `nvml.h`; `*` is every call.
+/// Faults of the library as a whole. Calls are named as in `nvml.h` and `cuda.h`; `*` is every call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Faults {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gpus::MigStrategy;
+
 /// Where the timings are, under the node's root.
 pub(super) const CONFIG: &str = "var/lib/kubelet-standin/config.json";
 /// While this file exists, the VPC CNI's daemon does not come up.
@@ -28,6 +30,8 @@ pub struct Knobs {
     pub device_plugin_held: bool,
     /// The device plugin offers at most so many GPUs.
     pub gpus_offered: Option<u32>,
+    /// As what the device plugin offers GPUs that MIG divides.
+    pub mig_strategy: MigStrategy,
     /// The DRA driver's double offers the GPUs too, from the registration on.
     pub gpus_also_by_dra: bool,
 }
@@ -42,6 +46,7 @@ impl Default for Knobs {
             status_held: false,
             device_plugin_held: false,
             gpus_offered: None,
+            mig_strategy: MigStrategy::None,
             gpus_also_by_dra: false,
         }
     }

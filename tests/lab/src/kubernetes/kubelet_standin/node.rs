@@ -63,7 +63,7 @@ pub(super) struct Facts<'a> {
     pub(super) address: &'a str,
     pub(super) network_ready: bool,
     /// What the device plugin offers; none: there has never been one.
-    pub(super) gpus: Option<Offer>,
+    pub(super) gpus: Option<&'a Offer>,
 }
 
 /// The Node object to register with.
@@ -130,7 +130,7 @@ pub(super) fn status(
     })
 }
 
-fn resources(settings: &Settings, machine: &Machine, gpus: Option<Offer>) -> (Value, Value) {
+fn resources(settings: &Settings, machine: &Machine, gpus: Option<&Offer>) -> (Value, Value) {
     let reserved = |name: &str| settings.reserved.get(name).map(String::as_str).unwrap_or("0");
     let cpu_millis = machine.cpus * 1000;
     let free_cpu = cpu_millis.saturating_sub(millis(reserved("cpu")));
@@ -146,6 +146,12 @@ fn resources(settings: &Settings, machine: &Machine, gpus: Option<Offer>) -> (Va
     if let Some(gpus) = gpus {
         capacity[GPU] = gpus.capacity.to_string().into();
         allocatable[GPU] = gpus.allocatable.to_string().into();
+        for (profile, count) in &gpus.parts {
+            let name = format!("{}{profile}", contract::names::RESOURCE_MIG_PREFIX);
+            // A plugin that is gone leaves the resource, with nothing of it.
+            capacity[name.as_str()] = count.to_string().into();
+            allocatable[name.as_str()] = count.to_string().into();
+        }
     }
     (capacity, allocatable)
 }
@@ -245,7 +251,7 @@ mod tests {
         }
     }
 
-    fn facts(network_ready: bool, gpus: Option<Offer>) -> Facts<'static> {
+    fn facts(network_ready: bool, gpus: Option<&Offer>) -> Facts<'_> {
         Facts { address: "10.0.0.1", network_ready, gpus }
     }
 
@@ -264,8 +270,8 @@ mod tests {
 
     #[test]
     fn resources_are_what_is_left_after_the_reserve() {
-        let offer = Offer { capacity: 8, allocatable: 7 };
-        let status = status(&settings(), &machine(), facts(true, Some(offer)), &[], "t0");
+        let offer = Offer::whole(8, 7);
+        let status = status(&settings(), &machine(), facts(true, Some(&offer)), &[], "t0");
         assert_eq!(status["allocatable"]["cpu"], "191690m");
         assert_eq!(status["allocatable"]["pods"], "100");
         assert_eq!(status["capacity"][GPU], "8");

@@ -173,7 +173,7 @@ impl Kubelet {
         Facts {
             address: &self.address,
             network_ready: cni::network_ready(&self.options.root),
-            gpus: self.last_offer,
+            gpus: self.last_offer.as_ref(),
         }
     }
 
@@ -203,7 +203,9 @@ impl Kubelet {
             allocatable: whole.allocatable.min(knobs.gpus_offered.unwrap_or(u32::MAX)),
             ..whole
         };
-        self.last_offer = on_offer(self.last_offer, plugin, offer.as_ref()).map(offered);
+        let said = offer.clone().map(|said| said.map(|offer| offer.by(knobs.mig_strategy)));
+        let known = self.last_offer.take();
+        self.last_offer = on_offer(known, plugin, said.as_ref()).map(offered);
         if !knobs.status_held {
             self.write_status(&knobs).await;
         }
@@ -328,12 +330,17 @@ fn on_offer(
     plugin_runs: bool,
     said: Option<&Result<Offer, ProbeError>>,
 ) -> Option<Offer> {
-    let nothing = known.map(|known| Offer { allocatable: 0, ..known });
+    let nothing = |known: Option<Offer>| {
+        known.map(|known| {
+            let parts = known.parts.into_keys().map(|profile| (profile, 0)).collect();
+            Offer { allocatable: 0, parts, ..known }
+        })
+    };
     match said {
-        _ if !plugin_runs => nothing,
+        _ if !plugin_runs => nothing(known),
         None | Some(Err(ProbeError::Hang)) => known,
-        Some(Err(ProbeError::Init(_))) => nothing,
-        Some(Ok(offer)) => Some(*offer),
+        Some(Err(ProbeError::Init(_))) => nothing(known),
+        Some(Ok(offer)) => Some(offer.clone()),
     }
 }
 
@@ -343,20 +350,21 @@ mod tests {
 
     #[test]
     fn gpus_are_on_offer_only_through_a_plugin_that_works() {
-        let eight = Offer { capacity: 8, allocatable: 8 };
-        let none = Offer { capacity: 8, allocatable: 0 };
+        let eight = || Offer::whole(8, 8);
+        let none = Offer::whole(8, 0);
         let init = Err(ProbeError::Init("x".into()));
         let table = [
-            (None, false, Some(Ok(eight)), None),
+            (None, false, Some(Ok(eight())), None),
             (None, true, None, None),
-            (None, true, Some(Ok(eight)), Some(eight)),
+            (None, true, Some(Ok(eight())), Some(eight())),
             (None, true, Some(init.clone()), None),
-            (Some(eight), true, Some(init), Some(none)),
-            (Some(eight), true, Some(Err(ProbeError::Hang)), Some(eight)),
-            (Some(eight), false, Some(Ok(eight)), Some(none)),
+            (Some(eight()), true, Some(init), Some(none.clone())),
+            (Some(eight()), true, Some(Err(ProbeError::Hang)), Some(eight())),
+            (Some(eight()), false, Some(Ok(eight())), Some(none)),
         ];
         for (known, runs, said, expected) in table {
-            assert_eq!(on_offer(known, runs, said.as_ref()), expected, "{known:?} {runs} {said:?}");
+            let offer = on_offer(known.clone(), runs, said.as_ref());
+            assert_eq!(offer, expected, "{known:?} {runs} {said:?}");
         }
     }
 }

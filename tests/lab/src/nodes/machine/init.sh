@@ -74,7 +74,9 @@ if [ -d "$simulated/var/lib/nvml-sim" ]; then
     for index in 0 1 2 3 4 5 6 7; do ln -s "/run/rollcall-lab/simulated/dev/nvidia$index" "$root/dev/nvidia$index"; done
     ln -s /run/rollcall-lab/simulated/dev/nvidiactl /run/rollcall-lab/simulated/dev/nvidia-uvm "$root/dev/"
     mkdir -p "$root/usr/lib64"
-    ln -sf /run/rollcall-lab/simulated/usr/lib64/libnvidia-ml.so.1 "$root/usr/lib64/libnvidia-ml.so.1"
+    for library in libnvidia-ml.so.1 libcuda.so.1; do
+        ln -sf "/run/rollcall-lab/simulated/usr/lib64/$library" "$root/usr/lib64/$library"
+    done
 fi
 
 hostname "$(cat "$machine/hostname")"
