@@ -10,10 +10,9 @@ use crate::state::State;
 
 const DIRECTORY: &str = "usr/lib64";
 /// The two libraries that the one file is, and the names that programs load each by.
-const LIBRARIES: [(&str, &[&str]); 2] = [
-    ("libnvidia-ml.so", &["libnvidia-ml.so.1", "libnvidia-ml.so"]),
-    ("libcuda.so", &["libcuda.so.1"]),
-];
+const LIBRARIES: [(&str, &[&str]); 2] =
+    [("libnvidia-ml.so", &["libnvidia-ml.so.1", "libnvidia-ml.so"]), (CUDA, &["libcuda.so.1"])];
+const CUDA: &str = "libcuda.so";
 
 /// Puts the library, built at `built`, below a node's root with the links to it, and removes one of
 /// another version. A process that has the old file open keeps it, as after a driver's update.
@@ -29,6 +28,9 @@ pub fn install(built: &Path, root: &Path, state: &State) -> io::Result<()> {
         hidden => Some(without(fs::read(built)?, hidden)?),
     };
     for (library, links) in LIBRARIES {
+        if library == CUDA && state.without_cuda {
+            continue;
+        }
         let name = format!("{library}.{}", state.driver_version);
         replace(&directory.join(&name), |new| match &hidden {
             Some(bytes) => fs::write(new, bytes),
@@ -38,7 +40,7 @@ pub fn install(built: &Path, root: &Path, state: &State) -> io::Result<()> {
             replace(&directory.join(link), |new| symlink(&name, new))?;
         }
     }
-    remove(root, Some(&state.driver_version))
+    remove(root, Some(state))
 }
 
 /// Takes the library off a node.
@@ -50,7 +52,7 @@ pub fn uninstall(root: &Path) -> io::Result<()> {
     remove(root, None)
 }
 
-fn remove(root: &Path, keep: Option<&str>) -> io::Result<()> {
+fn remove(root: &Path, keep: Option<&State>) -> io::Result<()> {
     let Ok(entries) = fs::read_dir(root.join(DIRECTORY)) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
@@ -58,8 +60,11 @@ fn remove(root: &Path, keep: Option<&str>) -> io::Result<()> {
         let Some(name) = name.to_str() else { continue };
         let of = LIBRARIES.iter().find(|(library, _)| name.starts_with(library));
         let Some((library, links)) = of else { continue };
-        let is_kept =
-            |version: &str| name == format!("{library}.{version}") || links.contains(&name);
+        let is_kept = |state: &State| {
+            let version = &state.driver_version;
+            let is_there = *library != CUDA || !state.without_cuda;
+            is_there && (name == format!("{library}.{version}") || links.contains(&name))
+        };
         if !keep.is_some_and(is_kept) {
             fs::remove_file(entry.path())?;
         }

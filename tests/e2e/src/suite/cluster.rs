@@ -71,16 +71,40 @@ impl Cluster {
         Ok(token)
     }
 
+    /// One request, and the object that answers it; a patch is a strategic merge.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    pub async fn call(
+        &self,
+        world: &World,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.server);
+        let method: reqwest::Method = method.parse().context("a method of HTTP")?;
+        let kind = match method {
+            reqwest::Method::PATCH => "application/strategic-merge-patch+json",
+            _ => "application/json",
+        };
+        let mut request = self.http.request(method, &url).bearer_auth(self.token(world).await?);
+        if let Some(body) = body {
+            request = request.header("content-type", kind).body(body.to_string());
+        }
+        let answer = request.send().await.with_context(|| format!("no answer from `{url}`"))?;
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        ensure!(status.is_success(), "`{url}` answered {status}: {text}");
+        serde_json::from_str(&text).with_context(|| format!("`{url}` answered no object"))
+    }
+
     /// All Node objects.
     ///
     /// # Errors
     /// When the API server does not answer.
     pub async fn nodes(&self, world: &World) -> anyhow::Result<Vec<NodeObject>> {
-        let url = format!("{}/api/v1/nodes", self.server);
-        let request = self.http.get(&url).bearer_auth(self.token(world).await?);
-        let answer = request.send().await.with_context(|| format!("no answer from `{url}`"))?;
-        ensure!(answer.status().is_success(), "`{url}` answered {}", answer.status());
-        let list: Value = answer.json().await?;
+        let list = self.call(world, "GET", "/api/v1/nodes", None).await?;
         Ok(list["items"].as_array().into_iter().flatten().map(NodeObject::of).collect())
     }
 

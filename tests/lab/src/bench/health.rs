@@ -22,6 +22,8 @@ const XIDS: [u32; 6] = [48, 62, 95, 140, 109, 143];
 /// hour is a flapping, which is held on purpose.
 const FAULTS: [(&str, &str); 3] =
     [("gpu-lost=3", "GpuLost"), ("gpu-missing=5", "GpuCountShort"), ("driver-hang", "DriverHang")];
+/// A daemon that dies beside GPUs that all answer.
+const DAEMON: (&str, &str) = ("unit-fails=nvidia-fabricmanager", "FabricManagerNotRunning");
 
 impl Node<'_> {
     /// Breaks the node's GPUs, one after the other, and measures what its condition says.
@@ -37,20 +39,30 @@ impl Node<'_> {
             over.push(self.until("True", "").await?);
         }
         let (mut seen, mut cleared) = (Vec::new(), Vec::new());
-        for (fault, reason) in FAULTS {
+        for fault in FAULTS {
             for _ in 0..rounds.clamp(1, 2) {
-                self.stage.fault(&self.case, fault).await?;
-                seen.push(self.until("False", reason).await?);
-                self.stage.lift(&self.case, fault).await?;
-                cleared.push(self.until("True", "").await?);
+                let (named, over) = self.comes_and_goes(fault).await?;
+                seen.push(named);
+                cleared.push(over);
             }
         }
+        let (died, back) = self.comes_and_goes(DAEMON).await?;
         Ok(vec![
             Figure::of("health: XID in the kernel log to condition", "s", logged).within(2.0),
             Figure::of("health: XID that is over to condition", "s", over).within(15.0),
             Figure::of("health: lost, missing or hung GPU to condition", "s", seen).within(15.0),
             Figure::of("health: repair to condition", "s", cleared).within(15.0),
+            Figure::of("health: dead fabric manager to condition", "s", vec![died]).within(15.0),
+            Figure::of("health: its return to condition", "s", vec![back]).within(15.0),
         ])
+    }
+
+    /// How long a fault takes to be in the condition, and its repair.
+    async fn comes_and_goes(&self, (fault, reason): (&str, &str)) -> anyhow::Result<(f64, f64)> {
+        self.stage.fault(&self.case, fault).await?;
+        let seen = self.until("False", reason).await?;
+        self.stage.lift(&self.case, fault).await?;
+        Ok((seen, self.until("True", "").await?))
     }
 
     /// Has the driver log an XID, as the kernel log has it.
@@ -69,7 +81,7 @@ impl Node<'_> {
     }
 
     /// How long it takes, in seconds, until the condition has this status and says this.
-    async fn until(&self, status: &str, says: &str) -> anyhow::Result<f64> {
+    pub(super) async fn until(&self, status: &str, says: &str) -> anyhow::Result<f64> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(node) = self.stage.node(&self.name).await

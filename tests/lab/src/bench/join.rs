@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use contract::join_report::{JoinOutcome, JoinReport};
+use contract::join_report::{JoinOutcome, JoinReport, PhaseState};
 use contract::names::{
     ADMITTED_PATH, REPORT_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
 };
@@ -16,9 +16,9 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::corpus::Case;
 use crate::corpus::stage::Stage;
 use crate::corpus::user_data::render;
+use crate::corpus::{Case, observe};
 use crate::systemctl_double::state::Store;
 use crate::systemctl_double::units;
 
@@ -130,21 +130,29 @@ impl<'a> Node<'a> {
     }
 
     async fn systemctl(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let words = arguments.join(" ");
-        let ended = Command::new(self.root.join("usr/bin/systemctl"))
-            .args(arguments)
-            .env_clear()
-            .envs(Store::of(&self.root).environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .status();
-        let status = timeout(PATIENCE, ended).await;
-        let status = status.with_context(|| format!("systemctl {words} does not end"))??;
-        if !status.success() {
-            bail!("systemctl {words} ended with {status}");
+        observe::systemctl(&self.root, arguments).await
+    }
+
+    /// Starts a join, lets it come to its GPUs, and tells it to end: how long that takes, in seconds.
+    pub(super) async fn join_ends(&self) -> anyhow::Result<f64> {
+        let mut agent = self.start()?;
+        let deadline = Instant::now() + PATIENCE;
+        let in_drivers = || {
+            let phases = report(&self.root).map(|report| report.phases).unwrap_or_default();
+            phases.iter().any(|entry| {
+                entry.phase == Phase::Drivers
+                    && matches!(entry.state, PhaseState::Running | PhaseState::Waiting)
+            })
+        };
+        while !in_drivers() && Instant::now() < deadline {
+            sleep(LOOK).await;
         }
-        Ok(())
+        let began = Instant::now();
+        let pid = agent.id().context("the agent has ended by itself")?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
+        let ended = timeout(PATIENCE, agent.wait()).await;
+        ended.context("the join does not end when it is told to")??;
+        Ok(began.elapsed().as_secs_f64())
     }
 
     /// What nodeadm and kubelet need by themselves.

@@ -75,7 +75,10 @@ async fn measure(stage: &Stage, arguments: &BenchArgs) -> anyhow::Result<Vec<Fig
     let agent = arguments.agent.canonicalize().context("there is no agent to measure")?;
     let mut node = Node::launch(stage, &agent).await?;
     // First: the joins that follow leave the node's report as they please.
-    let health = node.health(arguments.rounds).await?;
+    let mut health = node.health(arguments.rounds).await?;
+    health.extend(node.earlier_life().await?);
+    health.extend(node.hang().await?);
+    health.extend(node.readers(arguments.rounds, &stage::beside("libnvml_sim.so")?).await?);
     let (with, without) = joins(&mut node, arguments.rounds).await?;
     let mut named: Vec<Named> = Vec::new();
     for (fault, reason) in FAULTS {

@@ -128,6 +128,7 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             stays_ready(node, lines)
         }
         Step::Ill(reason, fault) => ill(node, *reason, fault).await,
+        Step::Restarts(reason, fault) => restarts(node, *reason, fault).await,
         Step::KillJoin => {
             kill_join(node)?;
             let attempt = report.attempt;
@@ -158,17 +159,42 @@ async fn ill(node: &Node<'_>, reason: Reason, fault: &Fault) -> Result<(), Strin
     node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
     stands(node, "False", reason.name()).await?;
     node.stage.lift(node.case, &fault.to_string()).await.map_err(said)?;
-    stands(node, "True", "").await
+    stands(node, "True", "").await.map(drop)
+}
+
+/// The same, and both of the agent's units are restarted while it is there.
+async fn restarts(node: &Node<'_>, reason: Reason, fault: &Fault) -> Result<(), String> {
+    let said = |error: anyhow::Error| format!("{error:#}");
+    stands(node, "True", "").await?;
+    let gpus = node.gpus_served().await.map_err(said)?;
+    node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
+    let before = stands(node, "False", reason.name()).await?;
+    // The watch last: what it has sampled goes with it.
+    for unit in [contract::names::UNIT_JOIN, contract::names::UNIT_WATCH] {
+        let served = node.gpus_served().await.map_err(said)?;
+        if served != gpus {
+            return Err(format!("{served} of {gpus} GPUs are in the metrics"));
+        }
+        node.restart(unit).await.map_err(said)?;
+    }
+    let after = stands(node, "False", reason.name()).await?;
+    let since = |condition: &serde_json::Value| condition["lastTransitionTime"].clone();
+    if since(&before) != since(&after) {
+        return Err(format!("the restart has moved the condition: {before} became {after}"));
+    }
+    node.stage.lift(node.case, &fault.to_string()).await.map_err(said)?;
+    stands(node, "True", "").await?;
+    Ok(())
 }
 
 /// Waits until the Node's condition about its GPUs has this status and names the reason.
-async fn stands(node: &Node<'_>, status: &str, reason: &str) -> Result<(), String> {
+async fn stands(node: &Node<'_>, status: &str, reason: &str) -> Result<serde_json::Value, String> {
     let deadline = Instant::now() + AGAIN;
     loop {
         let condition = node.gpu_condition().await.unwrap_or_default();
         let names = condition["message"].as_str().is_some_and(|text| text.contains(reason));
         if condition["status"] == status && names {
-            return Ok(());
+            return Ok(condition);
         }
         if Instant::now() >= deadline {
             return Err(format!("the condition is not {status} for {reason}: {condition}"));

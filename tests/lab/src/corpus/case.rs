@@ -281,6 +281,10 @@ pub enum Step {
     /// `ill GpuLost gpu-lost=3`: the fault comes after the join; the Node's condition about its GPUs
     /// must turn False and name the reason, and turn True again when the fault is lifted.
     Ill(Reason, Fault),
+    /// `restarts GpuLost gpu-lost=3`: the same; while it lasts, both of the agent's units are restarted. They
+    /// must end by themselves, every GPU must be in the metrics until the watch ends, and the condition
+    /// must stand as it stood, since when it stood.
+    Restarts(Reason, Fault),
 }
 
 impl TryFrom<String> for Step {
@@ -291,6 +295,12 @@ impl TryFrom<String> for Step {
             && let Ok(reason) = reason.parse()
         {
             return fault.parse().map(|fault| Self::Ill(reason, fault));
+        }
+        if let Some((reason, fault)) =
+            text.strip_prefix("restarts ").and_then(|rest| rest.split_once(' '))
+            && let Ok(reason) = reason.parse()
+        {
+            return fault.parse().map(|fault| Self::Restarts(reason, fault));
         }
         match text.as_str() {
             "lift" => Ok(Self::Lift),
@@ -422,7 +432,7 @@ impl Case {
     /// Every reason that must be named, before the verdict or after it.
     pub fn names(&self) -> impl Iterator<Item = Reason> {
         let later = self.then.iter().filter_map(|step| match step {
-            Step::Ill(reason, _) => Some(*reason),
+            Step::Ill(reason, _) | Step::Restarts(reason, _) => Some(*reason),
             _ => None,
         });
         self.reason.map(|named| named.0).into_iter().chain(later)

@@ -4,11 +4,12 @@
 //! [`case`] is what an entry may say, [`user_data`] what a case's instance boots from, [`stage`] the
 //! lab and the fleet that all cases share, [`roles`] the IAM roles of those that want their own,
 //! [`places`] what a node can be sent to instead of its API server. [`act`] plays one case,
-//! [`observe`] reads every channel, [`judge`] compares: pure.
+//! [`observe`] reads every channel, [`metrics`] what a node's watch serves, [`judge`] compares: pure.
 
 pub mod act;
 pub mod case;
 pub mod judge;
+pub mod metrics;
 pub mod observe;
 pub mod places;
 pub mod roles;

@@ -1,7 +1,11 @@
 //! Reads what a case's node has said, on every channel. The channels that cost a call are read only
 //! when somebody waits for them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use contract::ConsoleLine;
 use contract::names::{
@@ -10,8 +14,12 @@ use contract::names::{
 
 use super::case::{Case, Channel};
 use super::judge::Heard;
+use super::metrics;
 use super::stage::Stage;
 use crate::systemctl_double::state::Store;
+
+/// How long a node's systemctl may take.
+const SYSTEMCTL: Duration = Duration::from_secs(90);
 
 /// One case's node.
 #[derive(Debug)]
@@ -79,6 +87,23 @@ impl Node<'_> {
         self.condition_of(&name).await
     }
 
+    /// How many GPUs the node's metrics have a temperature of, be it an old one.
+    pub(super) async fn gpus_served(&self) -> anyhow::Result<usize> {
+        Ok(gpus_in(&metrics::scrape(&self.root()).await?))
+    }
+
+    /// Has PID 1's double restart one of the agent's own units, which must end without being killed.
+    pub(super) async fn restart(&self, unit: &str) -> anyhow::Result<()> {
+        let killed = || {
+            let log = std::fs::read(Store::of(&self.root()).log(unit)).unwrap_or_default();
+            String::from_utf8_lossy(&log).matches("code=killed").count()
+        };
+        let before = killed();
+        systemctl(&self.root(), &["restart", unit]).await?;
+        anyhow::ensure!(killed() == before, "`{unit}` had to be killed");
+        Ok(())
+    }
+
     async fn condition_of(&self, name: &str) -> Option<serde_json::Value> {
         let node = self.stage.node(name).await?;
         let conditions = node["status"]["conditions"].as_array()?;
@@ -90,6 +115,32 @@ impl Node<'_> {
         let ours = self.condition_of(name).await?;
         Some(format!("{} {}", ours["reason"], ours["message"]))
     }
+}
+
+/// The GPUs of which these metrics have a temperature.
+#[must_use]
+pub fn gpus_in(text: &str) -> usize {
+    text.lines().filter(|line| line.starts_with("DCGM_FI_DEV_GPU_TEMP{")).count()
+}
+
+/// Runs a node's systemctl, as somebody logged in would.
+///
+/// # Errors
+/// When it fails, or does not end.
+pub async fn systemctl(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    let words = arguments.join(" ");
+    let ended = tokio::process::Command::new(root.join("usr/bin/systemctl"))
+        .args(arguments)
+        .env_clear()
+        .envs(Store::of(root).environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    let status = tokio::time::timeout(SYSTEMCTL, ended).await;
+    let status = status.with_context(|| format!("systemctl {words} does not end"))??;
+    anyhow::ensure!(status.success(), "systemctl {words} ended with {status}");
+    Ok(())
 }
 
 /// The cause that a line of the join's log names, in the log's text form.

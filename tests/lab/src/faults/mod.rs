@@ -87,6 +87,7 @@ pub const EXPLAINED: &[(&str, &str)] = &[
         "driver-library-missing",
         "libnvidia-ml.so.1 is not on the node, as on an image without the driver",
     ),
+    ("cuda-missing", "the image has libnvidia-ml.so.1 and not libcuda.so.1"),
     ("driver-hang", "every NVML call hangs for ever, as with a wedged driver"),
     ("gpu-missing[=N]", "GPU N (default: the last) is gone from the PCI bus, /dev, /proc and NVML"),
     ("gpu-lost=N", "GPU N has fallen off the bus: still on PCI, NVML says it is lost"),

@@ -100,6 +100,9 @@ pub async fn keep(root: PathBuf, service: Service, console: Console) {
             }
         };
         set_ended(&store, service.unit, exit);
+        if store.take_restart(service.unit) {
+            continue;
+        }
         if exit == Exit::Status(0) && !service.always {
             return;
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::state::{Active, Store};
+use super::units::Kind;
 use super::{jobs, keeper, show, units};
 
 /// What a call prints and ends with.
@@ -125,6 +126,9 @@ async fn one(store: &Store, call: &Call, name: &str) -> Answer {
         }
         ("start", Some(unit)) => jobs::start(store, unit, call.no_block).await,
         ("stop", Some(unit)) => jobs::stop(store, unit, call.no_block).await,
+        ("restart", Some(unit)) if unit.kind == Kind::OfRunner => {
+            jobs::restart_kept(store, unit).await
+        }
         ("restart", Some(unit)) => {
             let stopped = jobs::stop(store, unit, false).await;
             stopped.and(jobs::start(store, unit, call.no_block).await)

@@ -15,6 +15,10 @@ use crate::processes;
 const POLL: Duration = Duration::from_millis(20);
 /// systemd's own `DefaultTimeoutStopSec` is 90 s; nothing in the lab needs as long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// `TimeoutStopSec=` of the agent's own units.
+const STOP_TIMEOUT_OF_AGENT: Duration = Duration::from_secs(5);
+/// How long the runner may take to start one of them again.
+const RESTARTED: Duration = Duration::from_secs(60);
 
 pub(super) async fn start(store: &Store, unit: Unit, no_block: bool) -> Answer {
     if unit.kind == Kind::OfRunner {
@@ -182,6 +186,29 @@ fn settle(store: &Store, unit: Unit) -> Answer {
         }
     });
     settled.map_or_else(|error| io_failed(unit, &error), |()| Answer::default())
+}
+
+/// Restarts one of the agent's own services, which the lab's instance runner keeps: told to end, killed
+/// when it does not within its unit's `TimeoutStopSec=`, and started by its keeper.
+pub(super) async fn restart_kept(store: &Store, unit: Unit) -> Answer {
+    let name = unit.name;
+    let before = store.load(unit).main.filter(|main| main.is_alive());
+    if let Err(error) = store.ask_to_restart(name) {
+        return io_failed(unit, &error);
+    }
+    let Some(before) = before else {
+        return Answer::failed(format!("systemctl-double: {name} does not run"), 1);
+    };
+    processes::end(&[before], STOP_TIMEOUT_OF_AGENT).await;
+    let deadline = tokio::time::Instant::now() + RESTARTED;
+    while tokio::time::Instant::now() < deadline {
+        let now = store.load(unit);
+        if now.active == Active::Active && now.main.is_some_and(|main| main != before) {
+            return Answer::default();
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    failed_job(unit, "timeout")
 }
 
 pub(super) fn reset_failed(store: &Store, unit: Unit) -> Answer {

@@ -214,6 +214,24 @@ impl Store {
         self.directory().join(format!("{unit}.trouble"))
     }
 
+    /// Asks whoever keeps one of the agent's own services to start it again when it ends.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written.
+    pub fn ask_to_restart(&self, unit: &str) -> io::Result<()> {
+        write_atomically(&self.restart_file(unit), b"", 0o644).map_err(io::Error::other)
+    }
+
+    /// Takes what [`Self::ask_to_restart`] has left: whether it has left anything.
+    #[must_use]
+    pub fn take_restart(&self, unit: &str) -> bool {
+        fs::remove_file(self.restart_file(unit)).is_ok()
+    }
+
+    fn restart_file(&self, unit: &str) -> PathBuf {
+        self.directory().join(format!("{unit}.restart"))
+    }
+
     /// The node asks whoever gives it power to reboot it.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub enum Fault {
     SymbolMissing(String),
     /// The library counts this many GPUs.
     Count(u32),
+    /// The image has no library for CUDA.
+    CudaMissing,
     /// A GPU is not on the bus; without a number the last one.
     GpuMissing(Option<u32>),
     /// A GPU has fallen off the bus while the driver ran.
@@ -86,6 +88,7 @@ impl Fault {
             }
             Self::SymbolMissing(call) => state.hidden_symbols.push(call.clone()),
             Self::Count(count) => state.faults.count = Some(*count),
+            Self::CudaMissing => state.without_cuda = true,
             Self::GpuMissing(index) => {
                 let last = state.gpus.iter().map(|gpu| gpu.index).max();
                 let missing = index.or(last);
@@ -138,6 +141,7 @@ impl fmt::Display for Fault {
             Self::CallFails(call, code) => write!(f, "call-fails={call}:{code}"),
             Self::SymbolMissing(call) => write!(f, "symbol-missing={call}"),
             Self::Count(count) => write!(f, "gpu-count={count}"),
+            Self::CudaMissing => f.write_str("cuda-missing"),
             Self::GpuMissing(None) => f.write_str("gpu-missing"),
             Self::GpuMissing(Some(index)) => write!(f, "gpu-missing={index}"),
             Self::GpuLost(index) => write!(f, "gpu-lost={index}"),
@@ -181,6 +185,7 @@ fn parse(name: &str, value: Option<&str>) -> Option<Fault> {
             "driver-library-mismatch" => Some(Fault::DriverLibraryMismatch),
             "driver-not-loaded" => Some(Fault::DriverNotLoaded),
             "driver-hang" => Some(Fault::DriverHang),
+            "cuda-missing" => Some(Fault::CudaMissing),
             "gpu-missing" => Some(Fault::GpuMissing(None)),
             "efa-missing" => Some(Fault::EfaMissing(None)),
             "efa-apart" => Some(Fault::EfaApart),
@@ -217,7 +222,7 @@ mod tests {
     use super::*;
     use crate::profile::for_instance_type;
 
-    const NAMES: [&str; 43] = [
+    const NAMES: [&str; 44] = [
         "driver-library-mismatch",
         "driver-not-loaded",
         "driver-hang",
@@ -229,6 +234,7 @@ mod tests {
         "call-fails=nvmlDeviceGetPowerUsage:3",
         "symbol-missing=nvmlDeviceGetGpuFabricInfoV",
         "gpu-count=7",
+        "cuda-missing",
         "gpu-missing",
         "gpu-missing=3",
         "gpu-lost=0",

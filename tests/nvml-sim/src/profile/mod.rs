@@ -55,6 +55,7 @@ pub fn for_instance(instance_type: &str, seed: &str) -> Option<State> {
         nvswitches: (0..switches).map(|index| format!("0000:{:02x}:00.0", 0xd1 + index)).collect(),
         efa: efa(&row, &gpus),
         flat_pci: false,
+        without_cuda: false,
         gpus,
         events: Vec::new(),
         hidden_symbols: Vec::new(),

@@ -63,6 +63,9 @@ pub struct State {
     /// Functions that the library does not have; [`crate::library::install`] hides them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hidden_symbols: Vec<String>,
+    /// Whether the image has NVML's library and not CUDA's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_cuda: bool,
     /// Faults of the library as a whole.
     #[serde(default, skip_serializing_if = "Faults::is_none")]
     pub faults: Faults,

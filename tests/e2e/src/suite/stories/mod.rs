@@ -8,6 +8,7 @@ mod gate;
 mod killed;
 mod pods;
 mod reboot;
+mod two_writers;
 mod user_scripts;
 mod watch_sandbox;
 
@@ -42,6 +43,8 @@ pub enum Story {
     ScriptHangs,
     /// A user script that takes a minute.
     ScriptTakesAMinute,
+    /// eks-node-monitoring-agent beside ours.
+    TwoWriters,
     /// A role that the cluster does not know.
     AccessEntry,
     /// The way down.
@@ -74,6 +77,7 @@ pub const ACTS: &[&[Story]] = &[
         ScriptHangs,
         ScriptTakesAMinute,
     ],
+    &[TwoWriters],
     &[AccessEntry],
     &[Down],
 ];
@@ -104,6 +108,9 @@ impl Story {
             }
             ScriptHangs => "a user script that hangs: CloudInitStuck; when it ends, the node joins",
             ScriptTakesAMinute => "a user script that takes 60 s: no reason at all",
+            TwoWriters => {
+                "eks-node-monitoring-agent's condition is left alone while it runs, and taken over when it has gone; events reach the Node"
+            }
             AccessEntry => "the access entry removed: ApiServerUnauthorized before kubelet starts",
             Down => "control down, lab down: nothing is left",
         }
@@ -113,7 +120,7 @@ impl Story {
     #[must_use]
     pub const fn needs(self) -> Needs {
         match self {
-            Up | Gate | CniHeld | AccessEntry | Killed | Down => Needs::Nothing,
+            Up | Gate | CniHeld | TwoWriters | AccessEntry | Killed | Down => Needs::Nothing,
             Kubectl | GpuPod | WatchSandbox | Reboot | AgentGarbage | AgentAborts | AgentHangs
             | ScriptHangs | ScriptTakesAMinute => Needs::Machines,
         }
@@ -138,6 +145,7 @@ impl Story {
             AgentHangs => agent_fault::hangs_and_open(suite).await,
             ScriptHangs => user_scripts::one_that_hangs(suite).await,
             ScriptTakesAMinute => user_scripts::one_that_takes_a_minute(suite).await,
+            TwoWriters => two_writers::tell(suite).await,
             AccessEntry => access_entry::tell(suite).await,
             Down => fleet::down(suite).await,
         }
