@@ -11,8 +11,8 @@ use crate::state::State;
 const DIRECTORY: &str = "usr/lib64";
 /// The two libraries that the one file is, and the names that programs load each by.
 const LIBRARIES: [(&str, &[&str]); 2] =
-    [("libnvidia-ml.so", &["libnvidia-ml.so.1", "libnvidia-ml.so"]), (CUDA, &["libcuda.so.1"])];
-const CUDA: &str = "libcuda.so";
+    [("libnvidia-ml.so", &["libnvidia-ml.so.1", "libnvidia-ml.so"]), (LIBCUDA, &["libcuda.so.1"])];
+const LIBCUDA: &str = "libcuda.so";
 
 /// Puts the library, built at `built`, below a node's root with the links to it, and removes one of
 /// another version. A process that has the old file open keeps it, as after a driver's update.
@@ -28,7 +28,7 @@ pub fn install(built: &Path, root: &Path, state: &State) -> io::Result<()> {
         hidden => Some(without(fs::read(built)?, hidden)?),
     };
     for (library, links) in LIBRARIES {
-        if library == CUDA && state.without_cuda {
+        if library == LIBCUDA && state.without_cuda {
             continue;
         }
         let name = format!("{library}.{}", state.driver_version);
@@ -62,7 +62,7 @@ fn remove(root: &Path, keep: Option<&State>) -> io::Result<()> {
         let Some((library, links)) = of else { continue };
         let is_kept = |state: &State| {
             let version = &state.driver_version;
-            let is_there = *library != CUDA || !state.without_cuda;
+            let is_there = *library != LIBCUDA || !state.without_cuda;
             is_there && (name == format!("{library}.{version}") || links.contains(&name))
         };
         if !keep.is_some_and(is_kept) {
