@@ -18,6 +18,7 @@ class Update:
     addon: str | None = None
     status: str = "InProgress"
     created_at: datetime = field(default_factory=utcnow)
+    errors: list[dict[str, Any]] = field(default_factory=list)
 
     def described(self) -> dict[str, Any]:
         """The wire form."""
@@ -27,7 +28,7 @@ class Update:
             "type": self.type,
             "params": self.params,
             "createdAt": self.created_at,
-            "errors": [],
+            "errors": self.errors,
         }
 
 

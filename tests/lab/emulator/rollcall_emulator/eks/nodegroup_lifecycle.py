@@ -4,7 +4,7 @@ when all of its instances are Ready nodes, CREATE_FAILED when they are not in ti
 from typing import Any
 
 from .. import autoscaling, durations
-from . import access
+from . import access, errors
 from .model import Cluster, Nodegroup
 from .store import Store
 
@@ -31,10 +31,7 @@ def _launch(store: Store, cluster: Cluster, group: Nodegroup) -> None:
     # EKS waits until its own profile has propagated before it launches.
     profile = world.iam.instance_profiles[name]
     profile.create_date = group.created_at
-    data = {**group.template_data, "IamInstanceProfile": {"Name": name}}
-    if not data.get("SecurityGroupIds") and not data.get("NetworkInterfaces"):
-        data["SecurityGroupIds"] = [cluster.vpc["clusterSecurityGroupId"]]
-    data["TagSpecifications"] = _with_eks_tags(cluster, group, data.get("TagSpecifications") or [])
+    data = launch_data(cluster, group, group.template_data)
     tags = {"eks:cluster-name": cluster.name, "eks:nodegroup-name": group.name}
     template = world.ec2.create_launch_template(name, "", data, {"launch-template": tags})
     group.autoscaling_group = world.autoscaling.create_auto_scaling_group(
@@ -56,6 +53,16 @@ def _launch(store: Store, cluster: Cluster, group: Nodegroup) -> None:
         tags=_group_tags(cluster, group),
     )
     reconsider(store, cluster, group)
+
+
+def launch_data(cluster: Cluster, group: Nodegroup, asked: dict[str, Any]) -> dict[str, Any]:
+    """What EKS's own template holds: what was asked, its profile, group and tags."""
+    profile = {"Name": f"eks-{group.resource_suffix}"}
+    data = {**asked, "IamInstanceProfile": profile}
+    if not data.get("SecurityGroupIds") and not data.get("NetworkInterfaces"):
+        data["SecurityGroupIds"] = [cluster.vpc["clusterSecurityGroupId"]]
+    data["TagSpecifications"] = _with_eks_tags(cluster, group, data.get("TagSpecifications") or [])
+    return data
 
 
 def _group_tags(cluster: Cluster, group: Nodegroup) -> list[dict[str, Any]]:
@@ -128,6 +135,20 @@ def _give_up(store: Store, cluster: Cluster, group: Nodegroup) -> None:
 def _fail(group: Nodegroup, code: str, message: str, resources: list[str]) -> None:
     group.status = "CREATE_FAILED"
     group.health.append({"code": code, "message": message, "resourceIds": resources})
+
+
+def check_updatable(cluster: Cluster, group: Nodegroup) -> None:
+    """Refuses a change of a group that is in the middle of another, or broken."""
+    where = {"clusterName": cluster.name, "nodegroupName": group.name}
+    if group.status in ("UPDATING", "CREATING"):
+        raise errors.in_use(
+            f"Nodegroup cannot be updated as it is currently being {group.status}", **where
+        )
+    if group.status not in ("ACTIVE", "DEGRADED"):
+        raise errors.invalid_request(
+            f"Nodegroup cannot be updated as it is currently not in Active State: {group.status}",
+            **where,
+        )
 
 
 def scale(group: Nodegroup) -> None:

@@ -161,7 +161,7 @@ def update_config(store: Store, params: dict[str, Any], _caller: Any) -> dict[st
     """UpdateNodegroupConfig."""
     cluster, group = _find(store, params)
     nodegroup_lifecycle.reconsider(store, cluster, group)
-    _check_updatable(cluster, group)
+    nodegroup_lifecycle.check_updatable(cluster, group)
     scaling = _scaling(params.get("scalingConfig") or {}, group.scaling)
     changes: dict[str, Any] = {}
     if params.get("scalingConfig"):
@@ -191,19 +191,6 @@ def update_config(store: Store, params: dict[str, Any], _caller: Any) -> dict[st
     return store.start_update(
         cluster, "ConfigUpdate", changes, durations.NODEGROUP_UPDATE, finish, nodegroup=group.name
     )
-
-
-def _check_updatable(cluster: Cluster, group: Nodegroup) -> None:
-    where = {"clusterName": cluster.name, "nodegroupName": group.name}
-    if group.status in ("UPDATING", "CREATING"):
-        raise errors.in_use(
-            f"Nodegroup cannot be updated as it is currently being {group.status}", **where
-        )
-    if group.status not in ("ACTIVE", "DEGRADED"):
-        raise errors.invalid_request(
-            f"Nodegroup cannot be updated as it is currently not in Active State: {group.status}",
-            **where,
-        )
 
 
 def _apply(

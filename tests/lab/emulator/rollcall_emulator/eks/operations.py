@@ -5,7 +5,7 @@ from typing import Any
 
 from ..identity import Directory
 from ..world import World
-from . import access, addons, clusters, errors, nodegroups, pod_identity, tags, updates, versions
+from . import access, addons, clusters, errors, nodegroups, pod_identity, rolling, tags, updates, versions
 from .store import Store
 
 OPERATIONS: dict[str, Callable[[Store, dict[str, Any], Any], dict[str, Any]]] = {
@@ -34,6 +34,7 @@ OPERATIONS: dict[str, Callable[[Store, dict[str, Any], Any], dict[str, Any]]] = 
     "DescribeNodegroup": nodegroups.describe,
     "ListNodegroups": nodegroups.list_all,
     "UpdateNodegroupConfig": nodegroups.update_config,
+    "UpdateNodegroupVersion": rolling.update_version,
     "DeleteNodegroup": nodegroups.delete,
     "CreatePodIdentityAssociation": pod_identity.create,
     "DescribePodIdentityAssociation": pod_identity.describe,

@@ -63,6 +63,11 @@ class Store:
         if token := params.get("clientRequestToken"):
             self._tokens[(op, token)] = _fingerprint(params)
 
+    @staticmethod
+    def new_id() -> str:
+        """An id as EKS gives its updates."""
+        return str(uuid.uuid4())
+
     def start_update(
         self,
         cluster: Cluster,
@@ -75,7 +80,7 @@ class Store:
     ) -> dict[str, Any]:
         """Begins a change that takes a while; `finish` runs when it is through."""
         params = [{"type": key, "value": str(value)} for key, value in changes.items()]
-        update = Update(str(uuid.uuid4()), kind, params, nodegroup, addon)
+        update = Update(self.new_id(), kind, params, nodegroup, addon)
         cluster.updates[update.id] = update
 
         def done() -> None:
