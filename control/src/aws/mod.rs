@@ -11,6 +11,7 @@ pub mod error;
 pub mod partition;
 pub mod poll;
 pub mod signed;
+pub mod tagging;
 
 pub use clients::Clients;
 pub use error::{Attempted, AwsError};

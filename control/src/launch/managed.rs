@@ -54,6 +54,19 @@ pub struct GroupFact {
     pub template: Option<(String, String)>,
     /// Health issues, `code: message`.
     pub issues: Vec<String>,
+    /// What carries its tags, and which.
+    pub tagged: GroupTags,
+}
+
+/// The tags of a group, and what it launches through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupTags {
+    /// Its ARN.
+    pub arn: String,
+    /// Its own tags.
+    pub tags: BTreeMap<String, String>,
+    /// Its Auto Scaling group; none while EKS has not made it.
+    pub scaling_group: Option<String>,
 }
 
 /// The cluster's node groups; none when there is no cluster.
@@ -120,6 +133,14 @@ fn fact(name: &str, group: &Nodegroup) -> GroupFact {
                 format!("{code}: {}", issue.message().unwrap_or_default())
             })
             .collect(),
+        tagged: GroupTags {
+            arn: group.nodegroup_arn().unwrap_or_default().to_owned(),
+            tags: group.tags().cloned().unwrap_or_default().into_iter().collect(),
+            scaling_group: group
+                .resources()
+                .and_then(|resources| resources.auto_scaling_groups().first()?.name())
+                .map(str::to_owned),
+        },
     }
 }
 
@@ -180,7 +201,7 @@ pub async fn resize(
     call.send().await.attempted(|| format!("resize the node group `{name}`")).map(drop)
 }
 
-/// Has EKS replace the nodes, a few at a time, by ones of another template version.
+/// Has EKS replace the nodes, a few at a time, by ones of another template version; the update's id.
 ///
 /// # Errors
 /// EKS's refusal.
@@ -189,11 +210,37 @@ pub async fn roll(
     cluster: &str,
     name: &str,
     (id, version): (&str, &str),
-) -> Result<(), AwsError> {
+) -> Result<String, AwsError> {
+    let what = || format!("roll the node group `{name}`");
+    // A roll that failed may be tried again: how many updates there were is part of the token.
+    let before = clients.eks.list_updates().name(cluster).nodegroup_name(name);
+    let before = before.into_paginator().items().send().try_collect().await;
+    let before = before.attempted(|| format!("list the updates of the node group `{name}`"))?.len();
+    let token = spec_hash(&["roll", cluster, name, id, version, &before.to_string()]);
     let call = clients.eks.update_nodegroup_version().cluster_name(cluster).nodegroup_name(name);
-    let call = call.launch_template(template(id, version));
-    let call = call.client_request_token(spec_hash(&["roll", cluster, name, id, version]));
-    call.send().await.attempted(|| format!("roll the node group `{name}`")).map(drop)
+    let call = call.launch_template(template(id, version)).client_request_token(token);
+    let answer = call.send().await.attempted(what)?;
+    let update = answer.update.and_then(|update| update.id);
+    update.ok_or_else(|| AwsError::Incomplete { attempted: what(), missing: "update id" })
+}
+
+/// How an update of a group stands: its status, and EKS's words for what went wrong.
+///
+/// # Errors
+/// EKS's refusal.
+pub async fn update(
+    clients: &Clients,
+    cluster: &str,
+    name: &str,
+    id: &str,
+) -> Result<(String, String), AwsError> {
+    let call = clients.eks.describe_update().name(cluster).nodegroup_name(name).update_id(id);
+    let answer = call.send().await;
+    let answer = answer.attempted(|| format!("describe the update of the node group `{name}`"))?;
+    let Some(update) = answer.update else { return Ok(Default::default()) };
+    let status = update.status().map(|status| status.as_str().to_owned()).unwrap_or_default();
+    let words = update.errors().iter().filter_map(|error| error.error_message());
+    Ok((status, words.collect::<Vec<_>>().join("; ")))
 }
 
 /// Removes the group and waits until it is gone, its instances with it.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::aws::eks::cluster_facts;
 use crate::aws::poll::{Waited, until};
+use crate::aws::tagging::{self, Holder};
 use crate::aws::{Attempted as _, AwsError};
 use crate::kube;
 use crate::layers::addons::desired::AddonWish;
@@ -28,9 +29,13 @@ pub async fn apply(world: &World, op: &Op, _: &AddonsFacts) -> Done {
         Op::Create(cluster, wish) => {
             let outcome = create(world, cluster, wish).await?;
             let name = wish.name.clone();
-            let fact = AddonFact { status: "CREATING".into(), issues: Vec::new() };
+            let fact = AddonFact { status: "CREATING".into(), ..AddonFact::default() };
             let learn = move |facts: &mut AddonsFacts| drop(facts.addons.insert(name, fact));
             Ok(Applied { outcome, learn: Box::new(learn) })
+        }
+        Op::Tag(arn, tags) => {
+            tagging::put(&world.clients, &Holder::Eks(arn.clone()), tags).await?;
+            Ok(Applied::ended(StepOutcome::Done))
         }
         Op::Apply(object) => Ok(Applied::ended(apply_object(world, Layer::Addons, object).await?)),
         Op::Delete(cluster, name) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::aws::poll::side_by_side;
+use crate::aws::tagging::Tags;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::kube::{self, Cluster};
 use crate::layers::addons::desired::{BEFORE_NODES, desired};
@@ -22,12 +23,16 @@ pub struct AddonsFacts {
 }
 
 /// An add-on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddonFact {
     /// `CREATING`, `ACTIVE`, `DEGRADED`, `CREATE_FAILED`, `DELETING`, …
     pub status: String,
     /// Its health issues, `code: message`.
     pub issues: Vec<String>,
+    /// Its ARN; empty while EKS has just been asked for it.
+    pub arn: String,
+    /// Its tags.
+    pub tags: Tags,
 }
 
 /// Reads what is there.
@@ -102,6 +107,8 @@ pub async fn describe(
     let call = clients.eks.describe_addon().cluster_name(cluster).addon_name(addon);
     match call.send().await.attempted(|| format!("describe the add-on `{addon}`")) {
         Ok(answer) => Ok(answer.addon.map(|addon| AddonFact {
+            arn: addon.addon_arn().unwrap_or_default().to_owned(),
+            tags: addon.tags().cloned().unwrap_or_default().into_iter().collect(),
             status: addon.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
             issues: addon
                 .health()

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::aws::tagging::{Tags, missing};
 use crate::layers::addons::desired::{AddonWish, Desired};
-use crate::layers::addons::observe::{AddonsFacts, label};
+use crate::layers::addons::observe::{AddonFact, AddonsFacts, label};
 use crate::stack::{Scope, Step};
 
 /// What a step of this layer does.
@@ -11,6 +12,8 @@ use crate::stack::{Scope, Step};
 pub enum Op {
     /// Makes an add-on of the cluster.
     Create(String, AddonWish),
+    /// Puts tags on an add-on, by its ARN.
+    Tag(String, Tags),
     /// Applies an object to the cluster.
     Apply(Value),
     /// Removes an add-on and waits until it is gone.
@@ -25,6 +28,10 @@ pub fn plan(desired: &Desired, facts: &AddonsFacts) -> Vec<Step<Op>> {
         let op = Op::Create(desired.cluster.clone(), wish.clone());
         steps.push(Step::add(0, "add-on", &wish.name, op));
     }
+    for wish in &desired.addons {
+        let fact = facts.addons.get(&wish.name);
+        steps.extend(fact.and_then(|fact| tags(wish, fact, Op::Tag)));
+    }
     for object in &desired.objects {
         let name = label(object);
         if facts.objects_missing.contains(&name) {
@@ -33,6 +40,21 @@ pub fn plan(desired: &Desired, facts: &AddonsFacts) -> Vec<Step<Op>> {
         }
     }
     steps
+}
+
+/// The step that puts the tags that an add-on lacks.
+pub fn tags<Op>(
+    wish: &AddonWish,
+    fact: &AddonFact,
+    op: impl FnOnce(String, Tags) -> Op,
+) -> Option<Step<Op>> {
+    let lacking = missing(&wish.tags, &fact.tags);
+    if lacking.is_empty() || fact.status == "CREATING" {
+        return None;
+    }
+    let keys: Vec<&str> = lacking.keys().map(String::as_str).collect();
+    let why = format!("{} of the add-on", keys.join(", "));
+    Some(Step::change(0, "tags", &wish.name, op(fact.arn.clone(), lacking)).because(why))
 }
 
 /// The steps down. What lives in the cluster goes with it.
@@ -50,7 +72,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::layers::addons::observe::AddonFact;
 
     fn wish() -> Desired {
         let addon = |name: &str| AddonWish { name: name.into(), tags: BTreeMap::new() };
@@ -69,7 +90,7 @@ mod tests {
             objects_missing: vec!["ClusterRole rollcall-node".into()],
         };
         assert_eq!(plan(&wish(), &facts).len(), 3);
-        let fact = AddonFact { status: "DEGRADED".into(), issues: vec![] };
+        let fact = AddonFact { status: "DEGRADED".into(), ..AddonFact::default() };
         facts.addons.insert("vpc-cni".into(), fact.clone());
         facts.objects_missing.clear();
         let names: Vec<_> = plan(&wish(), &facts).into_iter().map(|step| step.name).collect();

@@ -6,6 +6,7 @@ use aws_sdk_eks::types::{AuthenticationMode, CreateAccessConfigRequest, VpcConfi
 use contract::StepOutcome;
 
 use crate::aws::poll::{Waited, until};
+use crate::aws::tagging::{self, Holder};
 use crate::aws::{Attempted as _, AwsError};
 use crate::layers::cluster::desired::{Desired, Foundation};
 use crate::layers::cluster::observe::{self, ControlPlaneFacts};
@@ -24,6 +25,10 @@ type Done = Result<Applied<ControlPlaneFacts>, StackError>;
 pub async fn apply(world: &World, op: &Op, _: &ControlPlaneFacts) -> Done {
     match op {
         Op::Create(wish) => create(world, wish).await,
+        Op::Tag(arn, tags) => {
+            tagging::put(&world.clients, &Holder::Eks(arn.clone()), tags).await?;
+            Ok(Applied::ended(StepOutcome::Done))
+        }
         Op::Delete(name) => delete(world, name).await,
     }
 }

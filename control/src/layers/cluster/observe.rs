@@ -3,6 +3,7 @@
 use contract::names::TAG_FLEET;
 
 use crate::aws::eks::{ClusterFacts, cluster, facts_of};
+use crate::aws::tagging::Tags;
 use crate::stack::{StackError, World};
 
 /// The control plane as it is.
@@ -14,6 +15,10 @@ pub struct ControlPlaneFacts {
     pub ours: bool,
     /// Its version.
     pub version: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Its tags.
+    pub tags: Tags,
     /// Everything that nodes and clients must agree on; none while it is being made.
     pub cluster: Option<ClusterFacts>,
 }
@@ -30,6 +35,8 @@ pub async fn observe(world: &World) -> Result<ControlPlaneFacts, StackError> {
     Ok(ControlPlaneFacts {
         status: found.status().map(|status| status.as_str().to_owned()),
         ours: found.tags().and_then(|tags| tags.get(TAG_FLEET)) == Some(fleet),
+        arn: found.arn().unwrap_or_default().to_owned(),
+        tags: found.tags().cloned().unwrap_or_default().into_iter().collect(),
         version: found.version().unwrap_or_default().to_owned(),
         cluster: facts_of(&found, &world.scope.region),
     })

@@ -1,5 +1,6 @@
 //! From the control plane as it is to the control plane as it should be. Pure.
 
+use crate::aws::tagging::{Tags, missing};
 use crate::layers::cluster::desired::Desired;
 use crate::layers::cluster::observe::ControlPlaneFacts;
 use crate::stack::{Scope, StackError, Step};
@@ -9,6 +10,8 @@ use crate::stack::{Scope, StackError, Step};
 pub enum Op {
     /// Makes the cluster.
     Create(Desired),
+    /// Puts tags on the cluster, by its ARN.
+    Tag(String, Tags),
     /// Removes the cluster and waits until it is gone.
     Delete(String),
 }
@@ -47,8 +50,21 @@ pub fn plan(desired: &Desired, facts: &ControlPlaneFacts) -> Result<Vec<Step<Op>
             ),
             "put the old version back: upgrades are not among what `control` does yet",
         ),
-        _ => Ok(Vec::new()),
+        // While it is being made EKS takes no tags, and it has those that it was made with.
+        "CREATING" => Ok(Vec::new()),
+        _ => Ok(tags(desired, facts)),
     }
+}
+
+fn tags(desired: &Desired, facts: &ControlPlaneFacts) -> Vec<Step<Op>> {
+    let lacking = missing(&desired.tags, &facts.tags);
+    if lacking.is_empty() {
+        return Vec::new();
+    }
+    let keys: Vec<&str> = lacking.keys().map(String::as_str).collect();
+    let why = format!("{} of the cluster", keys.join(", "));
+    let op = Op::Tag(facts.arn.clone(), lacking);
+    vec![Step::change(0, "tags", &desired.name, op).because(why)]
 }
 
 /// The steps down. A cluster that is being deleted already is waited for.
@@ -83,6 +99,8 @@ mod tests {
             status: Some(status.into()),
             ours: true,
             version: "1.34".into(),
+            arn: "arn:aws:eks:eu-west-1:111122223333:cluster/prod".into(),
+            tags: BTreeMap::new(),
             cluster: None,
         }
     }
@@ -93,6 +111,17 @@ mod tests {
         for status in ["CREATING", "ACTIVE", "UPDATING"] {
             assert_eq!(plan(&wish(), &fact(status)).unwrap(), [], "{status}");
         }
+    }
+
+    #[test]
+    fn tags_change_in_place() {
+        let mut desired = wish();
+        desired.tags = BTreeMap::from([("cost-center".into(), "training".into())]);
+        let steps = plan(&desired, &fact("ACTIVE")).unwrap();
+        assert!(matches!(&steps[..], [Step { op: Op::Tag(..), .. }]), "{steps:?}");
+        assert_eq!(plan(&desired, &fact("CREATING")).unwrap(), []);
+        let tagged = ControlPlaneFacts { tags: desired.tags.clone(), ..fact("ACTIVE") };
+        assert_eq!(plan(&desired, &tagged).unwrap(), []);
     }
 
     #[test]

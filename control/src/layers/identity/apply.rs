@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_iam::types::Tag as IamTag;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, PublicAccessBlockConfiguration,
@@ -11,6 +10,7 @@ use aws_sdk_s3::types::{
 use contract::StepOutcome;
 use serde_json::Value;
 
+use crate::aws::tagging::{self, Holder};
 use crate::aws::{Attempted as _, AwsError, error};
 use crate::layers::identity::artifact::{self, Artifact};
 use crate::layers::identity::desired::{BucketWish, NODE_POLICY, RoleWish};
@@ -25,6 +25,10 @@ pub async fn apply(world: &World, op: &Op, _: &IdentityFacts) -> Done {
     match op {
         Op::CreateRole(wish) => create_role(world, wish).await,
         Op::SetTrust(role, trust) => set_trust(world, role, trust).await,
+        Op::TagRole(name, tags) => {
+            tagging::put(&world.clients, &Holder::Role(name.clone()), tags).await?;
+            Ok(Applied::ended(StepOutcome::Done))
+        }
         Op::Attach(role, policy) => attach(world, role, policy).await,
         Op::Detach(role, policy) => detach(world, role, policy).await,
         Op::PutRights(role, rights) => put_rights(world, role, rights).await,
@@ -47,19 +51,11 @@ fn gone<T>(answer: Result<T, AwsError>) -> Done {
     Ok(Applied::ended(error::gone(answer)?))
 }
 
-fn iam_tags(tags: &BTreeMap<String, String>) -> Result<Vec<IamTag>, AwsError> {
-    let built = tags.iter().map(|(key, value)| IamTag::builder().key(key).value(value).build());
-    built.collect::<Result<_, _>>().map_err(|_| AwsError::Incomplete {
-        attempted: "tag a role".into(),
-        missing: "key or value",
-    })
-}
-
 async fn create_role(world: &World, wish: &RoleWish) -> Done {
     let RoleWish { name, trust, tags, .. } = wish;
     let iam = &world.clients.iam;
     let call = iam.create_role().role_name(name).assume_role_policy_document(trust.to_string());
-    let answer = call.set_tags(Some(iam_tags(tags)?)).send().await;
+    let answer = call.set_tags(Some(tagging::of_iam(tags)?)).send().await;
     let role = match answer.attempted(|| format!("create the role `{name}`")) {
         Ok(answer) => answer.role,
         // Our own call whose answer was lost, retried by the SDK: the name is ours alone.
@@ -77,6 +73,7 @@ async fn create_role(world: &World, wish: &RoleWish) -> Done {
         name: name.clone(),
         arn: role.arn,
         ours: true,
+        tags: tags.clone(),
         trust: trust.clone(),
         managed: Vec::new(),
         inline_names: Vec::new(),

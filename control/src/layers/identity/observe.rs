@@ -30,6 +30,8 @@ pub struct RoleFact {
     pub arn: String,
     /// Whether it carries this fleet's tag.
     pub ours: bool,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
     /// Who may assume it; null when it cannot be read as JSON.
     pub trust: Value,
     /// ARNs of the managed policies.
@@ -103,6 +105,7 @@ async fn role(clients: &Clients, name: &str, fleet: &str) -> Result<Option<RoleF
     Ok(Some(RoleFact {
         name: name.to_owned(),
         ours: tags.iter().any(|tag| tag.key == TAG_FLEET && tag.value == fleet),
+        tags: tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect(),
         trust: document(role.assume_role_policy_document().unwrap_or_default()),
         arn: role.arn,
         managed: attached

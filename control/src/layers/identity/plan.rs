@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::aws::tagging::{Tags, missing};
 use crate::layers::identity::artifact::Artifact;
 use crate::layers::identity::desired::{BucketWish, Desired, NODE_POLICY, RoleWish};
 use crate::layers::identity::observe::{BucketFact, IdentityFacts, RoleFact};
@@ -14,6 +15,8 @@ pub enum Op {
     CreateRole(Box<RoleWish>),
     /// Changes who may assume a role.
     SetTrust(String, Value),
+    /// Puts tags on a role.
+    TagRole(String, Tags),
     /// Attaches a managed policy to a role.
     Attach(String, String),
     /// Detaches a managed policy from a role.
@@ -72,6 +75,12 @@ fn plan_role(wish: &RoleWish, fact: Option<&RoleFact>, steps: &mut Vec<Step<Op>>
             steps.push(Step::change(1, "role trust", name, op).because("others may assume it"));
         }
         Some(_) => {}
+    }
+    let lacking = fact.map(|fact| missing(&wish.tags, &fact.tags)).unwrap_or_default();
+    if !lacking.is_empty() {
+        let keys: Vec<&str> = lacking.keys().map(String::as_str).collect();
+        let why = format!("{} of the role", keys.join(", "));
+        steps.push(Step::change(1, "tags", name, Op::TagRole(name.clone(), lacking)).because(why));
     }
     let attached = fact.map(|fact| fact.managed.as_slice()).unwrap_or_default();
     for policy in wish.managed.iter().filter(|policy| !attached.contains(policy)) {

@@ -48,6 +48,7 @@ fn complete(desired: &Desired) -> IdentityFacts {
                 name: wish.name.clone(),
                 arn: format!("arn:aws:iam::111122223333:role/{}", wish.name),
                 ours: true,
+                tags: wish.tags.clone(),
                 trust: wish.trust.clone(),
                 managed: wish.managed.clone(),
                 inline_names: wish.inline.iter().map(|_| NODE_POLICY.to_owned()).collect(),

@@ -4,12 +4,14 @@ use aws_sdk_ec2::types::ResourceType;
 use contract::StepOutcome;
 
 use crate::aws::ec2::tagged;
+use crate::aws::tagging;
 use crate::aws::{Attempted as _, AwsError};
-use crate::launch::managed::{self, GroupFact};
+use crate::launch::managed::{self, GroupFact, GroupTags};
 use crate::layers::names::spec_hash;
 use crate::layers::pools::desired::{Made, PoolWish};
 use crate::layers::pools::observe::{PoolsFacts, TemplateFact, description};
 use crate::layers::pools::plan::Op;
+use crate::layers::pools::roll;
 use crate::stack::{Applied, Layer, StackError, World};
 
 type Done = Result<Applied<PoolsFacts>, StackError>;
@@ -35,9 +37,12 @@ pub async fn apply(world: &World, layer: Layer, op: &Op, facts: &PoolsFacts) -> 
         }
         Op::Roll(wish) => {
             let fact = template(layer, wish, facts)?;
-            let cluster = &world.scope.fleet;
             let to = (fact.id.as_str(), fact.version.as_str());
-            managed::roll(&world.clients, cluster, &wish.name, to).await?;
+            let nodes = made(layer, wish)?.group.size.desired;
+            Ok(Applied::ended(roll::roll(world, layer, &wish.name, to, nodes).await?))
+        }
+        Op::Tag(holder, tags) => {
+            tagging::put(&world.clients, holder, tags).await?;
             Ok(Applied::ended(StepOutcome::Done))
         }
         Op::DeleteGroup(name) => {
@@ -100,6 +105,8 @@ async fn create_template(world: &World, wish: &PoolWish, made: &Made) -> Done {
         spec: description(&made.spec),
         image: made.data.image.clone(),
         instance_type: made.data.instance_type.clone(),
+        tags: wish.template_tags.clone(),
+        launched: made.data.tags.clone(),
     };
     let learn = move |facts: &mut PoolsFacts| facts.templates.push(fact);
     Ok(Applied { outcome, learn: Box::new(learn) })
@@ -151,6 +158,7 @@ async fn create_group(world: &World, layer: Layer, wish: &PoolWish, facts: &Pool
         size: group.size,
         template: Some((fact.id.clone(), fact.version.clone())),
         issues: Vec::new(),
+        tagged: GroupTags::default(),
     };
     let learn = move |facts: &mut PoolsFacts| {
         facts.groups.retain(|group| group.name != fact.name);

@@ -158,6 +158,7 @@ fn render(data: &UserData) -> Result<String, StackError> {
     })
 }
 
+/// What makes two nodes differ. Tags do not: they change in place.
 fn spec_of(data: &TemplateData, user_data: &str) -> String {
     let parts = [
         data.image.as_str(),
@@ -165,7 +166,6 @@ fn spec_of(data: &TemplateData, user_data: &str) -> String {
         &data.security_groups.join(","),
         user_data,
         &data.volume_gib.to_string(),
-        &format!("{:?}", data.tags),
     ];
     spec_hash(&parts)
 }

@@ -7,6 +7,8 @@ pub mod desired;
 pub mod gate;
 pub mod observe;
 pub mod plan;
+pub mod roll;
+pub mod tags;
 
 pub use observe::PoolsFacts;
 pub use plan::Op;

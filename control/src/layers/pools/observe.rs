@@ -6,9 +6,11 @@ use aws_sdk_ec2::types::LaunchTemplateVersion;
 use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
 
 use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
+use crate::aws::tagging::Tags;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::launch::image;
 use crate::launch::managed::{self, GroupFact};
+use crate::layers::pools::tags::{self, TagFacts};
 use crate::stack::{Inputs, Layer, StackError, World};
 
 /// The pools of a layer as they are.
@@ -23,6 +25,8 @@ pub struct PoolsFacts {
     pub templates: Vec<TemplateFact>,
     /// The node groups.
     pub groups: Vec<GroupFact>,
+    /// Tags of the nodes, and those of nodes to come.
+    pub tags: TagFacts,
 }
 
 /// A launch template.
@@ -42,6 +46,10 @@ pub struct TemplateFact {
     pub image: String,
     /// Instance type of its newest version.
     pub instance_type: String,
+    /// Its own tags.
+    pub tags: Tags,
+    /// The tags that its newest version gives to instances.
+    pub launched: Tags,
 }
 
 /// Reads what is there.
@@ -60,6 +68,7 @@ pub async fn observe(
     let groups = managed::list(&world.clients, &world.scope.fleet).await?;
     facts.groups = groups.into_iter().filter(|group| group.layer == layer.label()).collect();
     let Some(inputs) = inputs else { return Ok(facts) };
+    facts.tags = tags::observe(&world.clients, &world.scope.fleet, layer, &facts.groups).await?;
     let types: Vec<_> =
         inputs.spec.pools_of(layer).map(|pool| pool.instance_type.clone()).collect();
     facts.types = ec2::instance_types(&world.clients, &types).await?;
@@ -121,6 +130,8 @@ async fn templates(
                 image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
                 instance_type: kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
                 spec: newest.version_description.clone().unwrap_or_default(),
+                tags: tags::read(template.tags()),
+                launched: data.map(tags::launched).unwrap_or_default(),
             });
         }
     }

@@ -1,9 +1,11 @@
 //! From the pools as they are to the pools as they should be. Pure.
 
+use crate::aws::tagging::{Holder, Tags};
 use crate::config::spec::Size;
 use crate::launch::managed::GroupFact;
 use crate::layers::pools::desired::{Made, PoolWish};
 use crate::layers::pools::observe::{PoolsFacts, description};
+use crate::layers::pools::tags;
 use crate::stack::{Action, Layer, Scope, Step};
 
 /// What a step does to a pool.
@@ -21,6 +23,8 @@ pub enum Op {
     Resize(Box<PoolWish>),
     /// Replaces a node group's nodes by ones of the newest template version.
     Roll(Box<PoolWish>),
+    /// Puts tags on what is there already.
+    Tag(Holder, Tags),
     /// Removes a node group and waits until its instances are gone.
     DeleteGroup(String),
     /// Removes a launch template.
@@ -33,6 +37,7 @@ pub fn plan(wishes: &[PoolWish], facts: &PoolsFacts) -> Vec<Step<Op>> {
     let mut steps = Vec::new();
     for wish in wishes {
         plan_pool(wish, facts, &mut steps);
+        steps.extend(tags::plan(wish, facts));
     }
     for group in facts.groups.iter().filter(|group| !wishes.iter().any(|w| w.name == group.name)) {
         let op = Op::DeleteGroup(group.name.clone());

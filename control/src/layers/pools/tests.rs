@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::spec::Capacity;
-use crate::launch::managed::GroupWish;
+use crate::launch::managed::{GroupTags, GroupWish};
 use crate::launch::template::{LaunchPath, TemplateData};
 use crate::layers::pools::observe::TemplateFact;
 
@@ -52,6 +52,8 @@ fn facts(spec: &str, version: &str) -> PoolsFacts {
             spec: description(spec),
             image: "ami-1".into(),
             instance_type: "p5.48xlarge".into(),
+            tags: BTreeMap::new(),
+            launched: BTreeMap::new(),
         }],
         groups: vec![GroupFact {
             name: "h100".into(),
@@ -60,6 +62,7 @@ fn facts(spec: &str, version: &str) -> PoolsFacts {
             size: SIZE,
             template: Some(("lt-1".into(), version.into())),
             issues: vec![],
+            tagged: GroupTags::default(),
         }],
         ..PoolsFacts::default()
     }

@@ -1,6 +1,9 @@
 //! Makes and removes the system layer's parts.
 
+use contract::StepOutcome;
+
 use crate::aws::eks::cluster_facts;
+use crate::aws::tagging::{self, Holder};
 use crate::kube;
 use crate::layers::addons::apply::{create, delete};
 use crate::layers::addons::desired::AddonWish;
@@ -22,6 +25,10 @@ pub async fn apply(world: &World, op: &Op, facts: &SystemFacts) -> Done {
             Ok(done.within(|facts: &mut SystemFacts| &mut facts.pools))
         }
         Op::CreateDns(wish) => create_dns(world, wish).await,
+        Op::TagDns(arn, tags) => {
+            tagging::put(&world.clients, &Holder::Eks(arn.clone()), tags).await?;
+            Ok(Applied::ended(StepOutcome::Done))
+        }
         Op::DeleteDns => {
             delete(world, &world.scope.fleet, COREDNS).await?;
             Ok(Applied::done(|facts: &mut SystemFacts| facts.dns = None))
@@ -40,7 +47,7 @@ async fn create_dns(world: &World, wish: &AddonWish) -> Done {
     // Without a node the gate says which one did not come, and why; CoreDNS is made all the same.
     pools_gate::first_node(world, Layer::System, &cluster).await?;
     let outcome = create(world, fleet, wish).await?;
-    let fact = AddonFact { status: "CREATING".into(), issues: Vec::new() };
+    let fact = AddonFact { status: "CREATING".into(), ..AddonFact::default() };
     let learn = move |facts: &mut SystemFacts| facts.dns = Some(fact);
     Ok(Applied { outcome, learn: Box::new(learn) })
 }

@@ -1,6 +1,8 @@
 //! From the system layer as it is to the system layer as it should be. Pure.
 
+use crate::aws::tagging::Tags;
 use crate::layers::addons::desired::AddonWish;
+use crate::layers::addons::plan as addons;
 use crate::layers::pools::plan as pools;
 use crate::layers::system::SystemFacts;
 use crate::layers::system::desired::{COREDNS, Desired};
@@ -13,6 +15,8 @@ pub enum Op {
     Pool(pools::Op),
     /// Makes CoreDNS once a node is there that it can run on.
     CreateDns(AddonWish),
+    /// Puts tags on CoreDNS, by its ARN.
+    TagDns(String, Tags),
     /// Removes CoreDNS.
     DeleteDns,
 }
@@ -25,9 +29,12 @@ const DNS_STAGE: u8 = 9;
 pub fn plan(desired: &Desired, facts: &SystemFacts) -> Vec<Step<Op>> {
     let mut steps: Vec<_> =
         pools::plan(&desired.pools, &facts.pools).into_iter().map(|s| s.map(Op::Pool)).collect();
-    if facts.dns.is_none() {
-        let op = Op::CreateDns(desired.dns.clone());
-        steps.push(Step::add(DNS_STAGE, "add-on", COREDNS, op));
+    match &facts.dns {
+        None => {
+            let op = Op::CreateDns(desired.dns.clone());
+            steps.push(Step::add(DNS_STAGE, "add-on", COREDNS, op));
+        }
+        Some(fact) => steps.extend(addons::tags(&desired.dns, fact, Op::TagDns)),
     }
     steps
 }
