@@ -38,6 +38,9 @@ pub struct AgentConfig {
     /// a few seconds, and no toolkit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cuda_canary: bool,
+    /// Whether programs reach other nodes' GPUs through nvidia-peermem. EFA needs no such module.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub peermem: bool,
     /// How the cluster offers GPUs to pods.
     #[serde(default)]
     pub gpu_offer: GpuOffer,
@@ -102,6 +105,8 @@ pub struct WatchSettings {
     /// See [`AgentConfig::min_driver`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_driver: Option<String>,
+    /// See [`AgentConfig::peermem`].
+    pub peermem: bool,
     /// See [`AgentConfig::xids`].
     pub xids: BTreeMap<u32, XidRule>,
     /// See [`AgentConfig::gpu_reset`].
@@ -399,6 +404,7 @@ impl AgentConfig {
             efa_devices: None,
             min_driver: None,
             cuda_canary: false,
+            peermem: false,
             repair: Repair::default(),
             gpu_offer: GpuOffer::default(),
             cni: CniKind::default(),
@@ -424,6 +430,7 @@ impl AgentConfig {
             mig_devices: self.mig_devices,
             efa_devices: self.efa_devices,
             min_driver: self.min_driver.clone(),
+            peermem: self.peermem,
             xids: self.xids.clone(),
             gpu_reset: self.gpu_reset,
             show_reasons: self.show_reasons.clone(),

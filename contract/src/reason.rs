@@ -18,6 +18,8 @@ pub enum Owner {
     Phase(Phase),
     /// The node, in any phase.
     AnyPhase,
+    /// The watch, once the node has joined.
+    AfterJoin,
     /// Only `control`, from outside the node.
     Outside,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Owner {
         match self {
             Self::Phase(phase) => f.pad(phase.label()),
             Self::AnyPhase => f.pad("any phase"),
+            Self::AfterJoin => f.pad("after the join"),
             Self::Outside => f.pad("outside"),
         }
     }
@@ -82,7 +85,7 @@ macro_rules! reasons {
             /// The reason's row of the table.
             #[must_use]
             pub const fn entry(self) -> Entry {
-                use Owner::{AnyPhase, Outside};
+                use Owner::{AfterJoin, AnyPhase, Outside};
                 use Phase::{Bootstrap, Cni, Configure, Drivers, Identify, Preflight, Ready, Register};
                 const fn of(phase: Phase) -> Owner { Owner::Phase(phase) }
                 match self {
@@ -444,6 +447,10 @@ reasons! {
         "on the node: nvidia-smi -L; then nvidia-smi mig -cgi <profiles> -C, or nvidia-smi -i <index> -mig 0",
         explains: [GpuAllocatableShort, DevicePluginAbsent],
     }
+    PeermemMissing { of(Drivers), Soft,
+        "The pool's programs reach GPUs of other nodes through nvidia-peermem, and that module is not loaded.",
+        "on the node: modprobe nvidia_peermem; EFA needs it no more, so take `peermem` out of the agent's configuration where nothing else does",
+    }
     EfaCountShort { of(Drivers), Soft,
         "Fewer EFA devices work than the node has, or should have: traffic between nodes is slower, or goes over TCP.",
         "on the node: ls /sys/class/infiniband, dmesg | grep efa; compare with the launch template's network interfaces of type efa",
@@ -577,6 +584,61 @@ reasons! {
     GpuAdvertisedTwice { of(Ready), Soft,
         "The GPUs are on offer twice, by a device plugin and by DRA: two pods can be given the same one.",
         "keep one: kubectl -n kube-system delete daemonset nvidia-device-plugin-daemonset, or remove the DRA driver; then say which in the pool's devicePlugin",
+    }
+
+    SlowdownPersists { AfterJoin, Hard,
+        "Hardware has held a GPU's clocks down for four fifths of ten minutes: for heat, or because the power supply asks for it.",
+        "on the node: nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER; nothing on the instance mends it: replace it: aws ec2 terminate-instances --instance-ids {instance}",
+        explains: [HardwareSlowdown, ThermalSlowdown, PowerBrakeSlowdown],
+    }
+    NvlinkRecoveryFailed { AfterJoin, Hard,
+        "An NVLink was trained anew after errors, and did not come up again.",
+        "on the node: nvidia-smi nvlink -e; reboot, then replace the instance: aws ec2 terminate-instances --instance-ids {instance}",
+        node: "NvidiaNVLinkError", explains: [NvlinkErrors],
+    }
+    HardwareSlowdown { AfterJoin, Soft,
+        "Hardware holds a GPU's clocks down by half or more, and does not say for what.",
+        "on the node: nvidia-smi -q -d PERFORMANCE; when it stays, the condition says SlowdownPersists",
+        node: "NvidiaPowerError",
+    }
+    ThermalSlowdown { AfterJoin, Soft,
+        "Hardware holds a GPU's clocks down by half or more, for heat.",
+        "on the node: nvidia-smi -q -d TEMPERATURE,PERFORMANCE; when it stays, the condition says SlowdownPersists",
+        node: "NvidiaThermalError",
+    }
+    PowerBrakeSlowdown { AfterJoin, Soft,
+        "Hardware holds a GPU's clocks down by half or more, because the power supply asks for it.",
+        "on the node: nvidia-smi -q -d POWER,PERFORMANCE; when it stays, the condition says SlowdownPersists",
+        node: "NvidiaPowerError",
+    }
+    TemperatureNearLimit { AfterJoin, Soft,
+        "A GPU is within a few degrees of the temperature at which its clocks are held down.",
+        "on the node: nvidia-smi -q -d TEMPERATURE; watch DCGM_FI_DEV_GPU_TEMP of its like beside it",
+        node: "NvidiaThermalError",
+    }
+    NvlinkErrors { AfterJoin, Soft,
+        "The NVLinks of a GPU count errors faster than healthy ones do: packets are sent again, links are trained anew.",
+        "on the node: nvidia-smi nvlink -e; when programs fail with XID 74 or 145 on the same GPU, replace the instance",
+        node: "NvidiaNVLinkError",
+    }
+    PcieErrors { AfterJoin, Soft,
+        "The kernel counts errors of a PCIe link of a GPU, or of what it hangs on, faster than on a healthy one.",
+        "on the node: grep . /sys/bus/pci/devices/<address>/aer_dev_*; when they go on, replace the instance",
+        node: "NvidiaPCIeError",
+    }
+    EfaErrors { AfterJoin, Soft,
+        "An EFA device counts drops or failed operations faster than healthy ones do.",
+        "on the node: rdma -p statistic show link <device>; compare with the peers that its programs speak to, one of them may have died",
+        node: "EFAErrorMetric",
+    }
+    NcclCrash { AfterJoin, Soft,
+        "A program has crashed within NCCL.",
+        "read the program's own log with NCCL_DEBUG=WARN; the event names process and pod",
+        node: "NvidiaNCCLError",
+    }
+    GpuProcessStuck { AfterJoin, Soft,
+        "A program on a GPU has hung in the kernel, or is dead and has not been collected, for a minute.",
+        "on the node: cat /proc/<pid>/wchan; the GPU's memory stays taken until it is gone: delete the pod, then reboot",
     }
 
     DeadlineExceeded { AnyPhase, Hard,

@@ -31,6 +31,16 @@ impl FieldValue {
             Self::Float(_) => None,
         }
     }
+
+    /// The value where it is a whole number.
+    #[must_use]
+    pub fn as_i64(self) -> Option<i64> {
+        match self {
+            Self::Unsigned(value) => value.try_into().ok(),
+            Self::Signed(value) => Some(value),
+            Self::Float(_) => None,
+        }
+    }
 }
 
 /// Asks a device for fields, each `(id, scope)`, in one call; an answer per field, in order.

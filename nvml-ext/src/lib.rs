@@ -13,12 +13,14 @@ mod fields;
 mod module_id;
 mod remapped_rows;
 mod sram;
+mod temperature;
 
 pub use fabric::{FabricInfo, FabricState, HealthSummary, fabric_info};
 pub use fields::{ALL_LINKS, FieldValue, RecoveryAction, field_values, recovery_action};
 pub use module_id::module_id;
 pub use remapped_rows::{RemappedRows, RemapperBanks, remapped_rows, row_remapper_histogram};
 pub use sram::{SramErrors, sram_errors};
+pub use temperature::margin_temperature;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;

@@ -106,7 +106,7 @@ checks! {
     PciDead         "pci.vendor_ffff"      "the first bytes of a function's config space"            Fatal   Block Condition [GpuLost] "the config space answers"
     PcieWidth       "pci.link_width"       "current_link_width against the GPU's like on the node"   Warning Event Event     [PcieLinkDegraded] "as wide as its like"
     PcieGeneration  "pci.link_gen"         "NVML; it drops when idle, which is no fault"             Info    None  Metric    [] "never an alarm"
-    PcieErrors      "pci.aer"              "aer_dev_* in sysfs and AER lines of the kernel log"      Warning None  Event     [] "no new ones in 10 minutes"
+    PcieErrors      "pci.aer"              "aer_dev_* in sysfs and AER lines of the kernel log"      Warning None  Event     [PcieErrors] "fewer than the limit in 10 minutes"
     ModuleLoaded    "drv.module_loaded"    "/proc/driver/nvidia/version, /sys/module/nvidia/version" Fatal   Block Condition [DriverNotLoaded DriverUnitFailed DriverKernelMismatch DriverBranchMismatch] "the module is loaded"
     LibraryPresent  "drv.lib_present"      "libnvidia-ml.so.1 where libraries are, dlopen"           Fatal   Block Condition [DriverLibraryMissing] "it loads"
     VersionMatch    "drv.version_match"    "NVML's code 18; the module's version against NVML's"     Fatal   Block Condition [DriverLibraryMismatch] "both are of one version"
@@ -133,18 +133,21 @@ checks! {
     FabricHealth    "fab.health_mask"      "the same: health fields of two and four bits"            Fatal   Condition Condition [FabricUnhealthy] "no field says fault"
     FabricErrors    "fab.sxid"             "SXid lines of the kernel log"                            Fatal   None  Condition [FatalXid] "after a reboot, where the line says Fatal"
     NvlinkActive    "nvl.links_active"     "nvmlDeviceGetNvLinkState of each link against the model" Fatal   Block Condition [NvlinkDown] "all links are up"
-    NvlinkErrors    "nvl.errors"           "NVLink error counters"                                   Warning None  Event     [] "no new ones in 10 minutes"
-    HwSlowdown      "thr.hw_slowdown"      "clock event reasons, bit 0x08"                           Warning None  Event     [] "the bit is gone"
-    HwThermal       "thr.hw_thermal"       "clock event reasons, bit 0x40"                           Warning None  Event     [] "the bit is gone"
-    HwPowerBrake    "thr.hw_power_brake"   "clock event reasons, bit 0x80"                           Warning None  Event     [] "the bit is gone"
-    Temperature     "thr.temp_margin"      "temperature against the slowdown threshold"              Warning None  Event     [] "5 degrees below it"
+    NvlinkErrors    "nvl.errors"           "NVML fields 38, 45, 52, 59; 208, 213 from the fifth generation on" Warning None Event [NvlinkErrors] "fewer than the limit in 10 minutes"
+    NvlinkRecovery  "nvl.recovery_failed"  "NVML field 214"                                          Fatal   None  Condition [NvlinkRecoveryFailed] "none in 10 minutes, or the counter begins anew"
+    HwSlowdown      "thr.hw_slowdown"      "clock event reasons, bit 0x08 alone"                     Warning None  Event     [HardwareSlowdown] "the bit is gone"
+    HwThermal       "thr.hw_thermal"       "clock event reasons, bit 0x40"                           Warning None  Event     [ThermalSlowdown] "the bit is gone"
+    HwPowerBrake    "thr.hw_power_brake"   "clock event reasons, bit 0x80"                           Warning None  Event     [PowerBrakeSlowdown] "the bit is gone"
+    SlowdownPersists "thr.sustained"       "any of the three in four fifths of 10 minutes"           Fatal   None  Condition [SlowdownPersists] "none of them for a minute"
+    Temperature     "thr.temp_margin"      "temperature against the slowdown threshold, or T.Limit"  Warning None  Event     [TemperatureNearLimit] "more than 3 degrees below it"
     Gsp             "gsp.state"            "nvmlDeviceGetGspFirmwareMode; off on g4dn, g5 and g5g by the image" Info Metric Metric [] "never an alarm"
     MigLayout       "mig.layout"           "MIG mode and its devices against the configuration"      Warning Event Event     [MigLayoutMismatch] "as configured"
     EfaCount        "efa.count"            "EFA functions on PCI against /sys/class/infiniband"      Warning Event Event     [EfaCountShort] "as many as expected"
     EfaTopology     "efa.topology"         "driver branch, IOMMU groups and root ports in sysfs"     Warning Event None      [GdrTopologyUnsupported] "another driver or an IOMMU"
-    EfaErrors       "efa.counters"         "hw_counters of the EFA devices"                          Warning None  Event     [] "no new ones in 10 minutes"
-    NcclSegfault    "nccl.segv"            "segfaults in libnccl in the kernel log"                  Info    None  Event     [] "it is past when it is said"
-    StuckProcess    "proc.stuck"           "programs on a GPU in states Z and D"                     Warning None  Event     [] "they are gone"
+    Peermem         "mem.peermem"          "/proc/modules, where the configuration asks for nvidia-peermem" Warning Event Event [PeermemMissing] "it is loaded"
+    EfaErrors       "efa.counters"         "hw_counters of the EFA devices"                          Warning None  Event     [EfaErrors] "fewer than the limit in 10 minutes"
+    NcclSegfault    "nccl.segv"            "segfaults in libnccl in the kernel log"                  Info    None  Event     [NcclCrash] "it is past when it is said"
+    StuckProcess    "proc.stuck"           "programs on a GPU in states Z and D for a minute"        Warning None  Event     [GpuProcessStuck] "they are gone, or run"
     Toolkit         "ctk.runtime"          "NVIDIA's container runtime among the programs"           Warning Event None      [ContainerToolkitMissing] "it is installed"
     Cdi             "ctk.cdi"              "/etc/cdi and /run/cdi against the disk and NVML's GPUs"  Warning Event Event     [CdiStale] "what it names is there, and all GPUs are in it"
     Canary          "canary.cuda"          "cuInit, and of each GPU: a context, a fill, copies, a comparison" Fatal Block None [CudaCanaryFailed] "every GPU computes"
@@ -178,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_of_the_phase_belongs_to_a_check() {
+    fn every_reason_of_the_phase_and_of_the_watch_belongs_to_a_check() {
         let named: BTreeSet<Reason> =
             Check::ALL.iter().flat_map(|check| check.entry().reasons.iter().copied()).collect();
-        let of_drivers =
-            Reason::ALL.iter().filter(|r| r.entry().owner == Owner::Phase(Phase::Drivers));
-        let missing: Vec<_> = of_drivers.filter(|reason| !named.contains(reason)).collect();
+        let owners = [Owner::Phase(Phase::Drivers), Owner::AfterJoin];
+        let of_gpus = Reason::ALL.iter().filter(|r| owners.contains(&r.entry().owner));
+        let missing: Vec<_> = of_gpus.filter(|reason| !named.contains(reason)).collect();
         assert_eq!(missing, Vec::<&Reason>::new());
     }
 

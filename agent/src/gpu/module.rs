@@ -18,6 +18,8 @@ pub struct Module {
     pub device_nodes: Vec<u32>,
     /// PCI addresses of the GPUs that the module drives, in order.
     pub driven: Vec<String>,
+    /// Whether nvidia-peermem is loaded, which lets other adapters than EFA reach the GPUs' memory.
+    pub peermem: bool,
 }
 
 const VERSION: &str = "/proc/driver/nvidia/version";
@@ -46,6 +48,7 @@ pub fn read(root: &Root) -> Module {
         source,
         device_nodes: device_nodes(&files::names_in(&root.path("/dev"))),
         driven: files::names_in(&root.path("/proc/driver/nvidia/gpus")),
+        peermem: loaded(root).iter().any(|name| name == "nvidia_peermem"),
     }
 }
 

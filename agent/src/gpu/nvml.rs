@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nvml_wrapper::bitmasks::InitFlags;
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{
+    Clock, EccCounter, MemoryError, TemperatureSensor, TemperatureThreshold,
+};
 use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::enums::gpm::GpmMetricId;
 use nvml_wrapper::error::NvmlError;
@@ -17,8 +19,8 @@ use nvml_wrapper::struct_wrappers::event::EventData;
 use nvml_wrapper::{Device, Nvml};
 
 use super::sample::{
-    Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, Nvlinks, Readings,
-    RemappedRows, RemapperBanks,
+    Activity, CallError, Driver, Ecc, Fabric, Failure, GpuSample, Memory, NvlinkErrors, Nvlinks,
+    Readings, RemappedRows, RemapperBanks,
 };
 use super::{library, pci};
 use crate::host::Root;
@@ -27,6 +29,14 @@ use crate::host::Root;
 const MEMORY_TEMPERATURE: u32 = 82;
 /// Fields `NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX` and `_RX`, in KiB.
 const NVLINK_KIB: (u32, u32) = (138, 139);
+/// Fields of errors over all NVLinks up to the fourth generation: `NVML_FI_DEV_NVLINK_*_ERROR_COUNT_TOTAL`
+/// of flow control and data checksums, replays and recoveries.
+const NVLINK_ERRORS: [u32; 4] = [38, 45, 52, 59];
+/// The same of the fifth: `NVML_FI_DEV_NVLINK_COUNT_RCV_ERRORS`, `…_LINK_RECOVERY_SUCCESSFUL_EVENTS` and
+/// `…_LINK_RECOVERY_FAILED_EVENTS`.
+const NVLINK5_ERRORS: [u32; 3] = [208, 213, 214];
+/// Field `NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT`: the margin at which hardware slows down.
+const SLOWDOWN_LIMIT: u32 = 194;
 /// Field `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
 const RECOVERY_ACTION: u32 = 230;
 /// The most NVLinks that a GPU has, `NVML_NVLINK_MAX_LINKS`.
@@ -275,12 +285,15 @@ fn readings(device: &Device<'_>, asked: &mut Asked) -> Readings {
         ecc: (ecc_mode == Some(true)).then(|| ecc(device)),
         sram_exceeded: nvml_ext::sram_errors(device).ok().map(|sram| sram.threshold_exceeded),
         clock_event_reasons: device.current_throttle_reasons().ok().map(|mask| mask.bits()),
+        slowdown_margin: slowdown_margin(device),
+        processes: processes(device),
         recovery_action: field(device, RECOVERY_ACTION),
         persistence: device.is_in_persistent_mode().ok(),
         mig,
         mig_devices: if mig == Some(true) { mig_devices(device) } else { None },
         gsp: device.gsp_firmware_mode().ok().map(|mode| mode.enabled),
         nvlinks: nvlinks(device),
+        nvlink_errors: nvlink_errors(device),
         fabric: fabric(device),
         activity: None,
     }
@@ -325,6 +338,45 @@ fn nvlinks(device: &Device<'_>) -> Option<Nvlinks> {
         }
     }
     (links != Nvlinks::default()).then_some(links)
+}
+
+/// Whichever of the two generations the GPU counts.
+fn nvlink_errors(device: &Device<'_>) -> Option<NvlinkErrors> {
+    let wanted: Vec<(u32, u32)> = NVLINK_ERRORS
+        .iter()
+        .map(|id| (*id, 0))
+        .chain(NVLINK5_ERRORS.iter().map(|id| (*id, nvml_ext::ALL_LINKS)))
+        .collect();
+    let values = nvml_ext::field_values(device, &wanted).ok()?;
+    let value = |at: usize| values.get(at)?.as_ref().ok()?.as_u64();
+    let errors = NvlinkErrors {
+        crc_flit: value(0).or_else(|| value(4)),
+        crc_data: value(1),
+        replays: value(2),
+        recoveries: value(3).or_else(|| value(5)),
+        failed_recoveries: value(6),
+    };
+    (errors != NvlinkErrors::default()).then_some(errors)
+}
+
+/// From Hopper on the driver says how far it is to the limit; before, the limit is a temperature.
+fn slowdown_margin(device: &Device<'_>) -> Option<i64> {
+    if let Ok(margin) = nvml_ext::margin_temperature(device) {
+        let slowdown = nvml_ext::field_values(device, &[(SLOWDOWN_LIMIT, 0)]).ok()?;
+        return Some(i64::from(margin) - slowdown.first()?.as_ref().ok()?.as_i64()?);
+    }
+    let limit = device.temperature_threshold(TemperatureThreshold::Slowdown).ok()?;
+    let now = device.temperature(TemperatureSensor::Gpu).ok()?;
+    Some(i64::from(limit) - i64::from(now))
+}
+
+fn processes(device: &Device<'_>) -> Vec<u32> {
+    let lists = [device.running_compute_processes(), device.running_graphics_processes()];
+    let mut pids: Vec<u32> =
+        lists.into_iter().flatten().flatten().map(|process| process.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
 fn mig_devices(device: &Device<'_>) -> Option<u32> {

@@ -29,6 +29,19 @@ pub struct PciGpu {
     pub is_dead: bool,
     /// The root port that it hangs on, where the tree shows one.
     pub root_port: Option<String>,
+    /// Errors of its link that the kernel has counted, where it counts them.
+    pub errors: Option<PciErrors>,
+}
+
+/// Errors of a PCIe link since the boot: advanced error reporting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PciErrors {
+    /// Corrected.
+    pub correctable: u64,
+    /// Not corrected; the link lives on.
+    pub nonfatal: u64,
+    /// Not corrected; the link is lost.
+    pub fatal: u64,
 }
 
 /// One EFA adapter on the bus.
@@ -73,6 +86,23 @@ impl Function {
         head.len() >= 4 && head[..4].iter().all(|byte| *byte == 0xff)
     }
 
+    /// The last line of each of the kernel's lists: `TOTAL_ERR_COR 12`.
+    fn errors(&self) -> Option<PciErrors> {
+        let total = |name: &str| -> Option<u64> {
+            let list = files::read_text(&self.directory.join(name)).ok()?;
+            let (_, count) = list
+                .lines()
+                .filter_map(|l| l.split_once(' '))
+                .find(|(n, _)| n.starts_with("TOTAL"))?;
+            count.trim().parse().ok()
+        };
+        Some(PciErrors {
+            correctable: total("aer_dev_correctable")?,
+            nonfatal: total("aer_dev_nonfatal")?,
+            fatal: total("aer_dev_fatal")?,
+        })
+    }
+
     /// `/sys/devices/pci0000:50/0000:50:01.0/0000:53:00.0`: the second of the names.
     fn root_port(&self) -> Option<String> {
         let path = self.directory.canonicalize().ok()?;
@@ -105,6 +135,7 @@ pub fn gpus(root: &Root) -> Option<Vec<PciGpu>> {
         width: function.width(),
         is_dead: function.is_dead(),
         root_port: function.root_port(),
+        errors: function.errors(),
         address: function.address,
     });
     Some(gpus.collect())

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use nvml_wrapper::Nvml;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout_at;
@@ -56,13 +57,30 @@ fn ask(
     asked: &Receiver<()>,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    say(out, &Line::Asking { what: "nvmlInit".into() })?;
-    let (nvml, mut driver) = match nvml::open(root) {
-        Ok(opened) => opened,
-        Err(failure) => return say(out, &Line::Failed(failure)),
-    };
-    let mut sampler = Sampler::new(&nvml);
-    let mut listener = Listener::new(&nvml);
+    loop {
+        say(out, &Line::Asking { what: "nvmlInit".into() })?;
+        let (nvml, driver) = match nvml::open(root) {
+            Ok(opened) => opened,
+            Err(failure) => return say(out, &Line::Failed(failure)),
+        };
+        if !rounds(&nvml, driver, follow, asked, out)? {
+            return Ok(());
+        }
+        say(out, &Line::Asking { what: "nvmlShutdown".into() })?;
+    }
+}
+
+/// Rounds, until the library has to be opened anew; false when no more are wanted. A GPU that is lost, or is
+/// reset, comes back for those alone who initialise after it has.
+fn rounds(
+    nvml: &Nvml,
+    mut driver: Driver,
+    follow: Option<Duration>,
+    asked: &Receiver<()>,
+    out: &mut impl io::Write,
+) -> io::Result<bool> {
+    let mut sampler = Sampler::new(nvml);
+    let mut listener = Listener::new(nvml);
     loop {
         say(out, &Line::Opened(driver.clone()))?;
         let mut answering = Vec::new();
@@ -75,10 +93,14 @@ fn ask(
             say(out, &Line::Gpu(Box::new(sample)))?;
         }
         say(out, &Line::End)?;
-        let Some(interval) = follow else { return Ok(()) };
+        let Some(interval) = follow else { return Ok(false) };
+        let is_whole = answering.len() == driver.count as usize;
         let to_events = listener.listen_to(answering);
         say(out, &Line::Listening { to_events })?;
         pause(interval, &mut listener, asked, out)?;
+        if !is_whole {
+            return Ok(true);
+        }
         say(out, &Line::Asking { what: "nvmlDeviceGetCount_v2".into() })?;
         // A count that cannot be had ends the helper: the next one opens the library anew.
         driver.count = nvml.device_count().map_err(io::Error::other)?;

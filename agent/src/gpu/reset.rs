@@ -25,8 +25,8 @@ const LET_GO: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(250);
 /// NVIDIA's own program.
 const NVIDIA_SMI: &str = "/usr/bin/nvidia-smi";
-/// Who may have it open: nvidia-smi speaks to it itself.
-const PERSISTENCED: &str = "nvidia-persistenced";
+/// Who may have it open: nvidia-smi speaks to them itself.
+const DAEMONS: [&str; 2] = ["nvidia-persistenced", "nv-fabricmanager"];
 
 /// How a reset ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,18 +134,7 @@ pub async fn reset(
     let_go: Duration,
     deadline: Deadline,
 ) -> Result<(), ResetError> {
-    let patience = deadline.at_most(let_go);
-    loop {
-        let users = users(root, pci);
-        if users.is_empty() {
-            break;
-        }
-        if patience.has_passed() {
-            let users: Vec<String> = users.into_iter().collect();
-            return Err(ResetError::InUse(users.join(", ")));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    until_free(root, pci, deadline.at_most(let_go)).await?;
     let arguments = ["--gpu-reset", "-i", pci];
     let ended = exec::run(&root.path(NVIDIA_SMI), &arguments, deadline).await;
     let output = ended.map_err(ResetError::Exec)?;
@@ -154,6 +143,24 @@ pub async fn reset(
     }
     let said = if output.stderr.trim().is_empty() { output.stdout } else { output.stderr };
     Err(ResetError::Refused(said.trim().chars().take(200).collect()))
+}
+
+/// Waits until nobody has the GPU at `pci` open, as far as we may look.
+///
+/// # Errors
+/// When somebody keeps it, with who.
+pub async fn until_free(root: &Root, pci: &str, patience: Deadline) -> Result<(), ResetError> {
+    loop {
+        let users = users(root, pci);
+        if users.is_empty() {
+            return Ok(());
+        }
+        if patience.has_passed() {
+            let users: Vec<String> = users.into_iter().collect();
+            return Err(ResetError::InUse(users.join(", ")));
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// The processes that have the GPU's device node open, by name and pid.
@@ -176,7 +183,9 @@ fn users(root: &Root, pci: &str) -> BTreeSet<String> {
         .filter(has_open)
         .map(|pid| (name(&pid), pid))
         // `comm` holds fifteen bytes.
-        .filter(|(name, _)| name.is_empty() || !PERSISTENCED.starts_with(name.as_str()))
+        .filter(|(name, _)| {
+            name.is_empty() || !DAEMONS.iter().any(|daemon| daemon.starts_with(name.as_str()))
+        })
         .map(|(name, pid)| format!("{name} (pid {pid})"))
         .collect()
 }
@@ -271,6 +280,7 @@ mod tests {
         let node = Node::new(ON);
         for (pid, comm, target) in [
             ("10", "nvidia-persiste", "/dev/nvidia1"),
+            ("9", "nv-fabricmanage", "/dev/nvidia1"),
             ("11", "python3", "/dev/nvidia1"),
             ("12", "sh", "/dev/nvidia0"),
         ] {

@@ -180,6 +180,10 @@ pub struct Readings {
     pub sram_exceeded: Option<bool>,
     /// Mask of what holds the clocks down.
     pub clock_event_reasons: Option<u64>,
+    /// Degrees that are left until hardware holds the clocks down for heat; below zero beyond that.
+    pub slowdown_margin: Option<i64>,
+    /// The programs that use it, by their numbers on the host.
+    pub processes: Vec<u32>,
     /// What the driver asks for, field 230: 0 nothing, 1 reset, 2 reboot, 3 and 4 drain.
     pub recovery_action: Option<u64>,
     /// Persistence mode.
@@ -192,6 +196,8 @@ pub struct Readings {
     pub gsp: Option<bool>,
     /// NVLinks, where it has some.
     pub nvlinks: Option<Nvlinks>,
+    /// Errors of all its NVLinks.
+    pub nvlink_errors: Option<NvlinkErrors>,
     /// Place in the NVSwitch fabric.
     pub fabric: Option<Fabric>,
     /// Activity between this sample and the one before, on Hopper and later.
@@ -250,6 +256,22 @@ pub struct Nvlinks {
     pub up: usize,
     /// The numbers of those that are down.
     pub down: Vec<u32>,
+}
+
+/// Errors of a GPU's NVLinks since the driver was loaded; absent what its generation does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NvlinkErrors {
+    /// Flow control digits with a bad checksum, or packets that could not be received.
+    pub crc_flit: Option<u64>,
+    /// Data with a bad checksum.
+    pub crc_data: Option<u64>,
+    /// Packets sent again.
+    pub replays: Option<u64>,
+    /// Links trained anew.
+    pub recoveries: Option<u64>,
+    /// Links that did not come up again.
+    pub failed_recoveries: Option<u64>,
 }
 
 /// Memory errors since the driver was loaded and in the board's life.

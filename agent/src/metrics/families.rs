@@ -39,7 +39,14 @@ macro_rules! families {
     (@counter) => { true };
 }
 
-fn whole(value: u64) -> f64 {
+/// A count as metrics have it.
+pub(super) fn whole(value: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats on the wire")]
+    let value = value as f64;
+    value
+}
+
+fn signed(value: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "metrics are floats on the wire")]
     let value = value as f64;
     value
@@ -62,6 +69,9 @@ pub static GPU: &[Family] = &families! {
     "DCGM_FI_DEV_POWER_USAGE" gauge "Power draw (in W)." = |r| r.power.map(|mw| f64::from(mw) / 1000.0);
     "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION" counter "Energy used since the driver was loaded (in mJ)." = |r| r.energy.map(whole);
     "DCGM_FI_DEV_PCIE_REPLAY_COUNTER" counter "PCIe packets sent again." = |r| r.pcie_replays.map(f64::from);
+    "DCGM_FI_DEV_PCIE_LINK_GEN" gauge "PCIe generation now: it drops when idle." = |r| r.pcie_generation.map(f64::from);
+    "DCGM_FI_DEV_PCIE_LINK_WIDTH" gauge "PCIe lanes now." = |r| r.pcie_width.map(f64::from);
+    "DCGM_FI_DEV_CLOCKS_EVENT_REASONS" gauge "Mask of what holds the clocks down: 1 idle, 4 power limit, 8 hardware, 64 hardware for heat, 128 power brake." = |r| r.clock_event_reasons.map(whole);
     "DCGM_FI_DEV_GPU_UTIL" gauge "GPU utilization (in %)." = |r| r.gpu_utilization.map(f64::from);
     "DCGM_FI_DEV_MEM_COPY_UTIL" gauge "Memory interface utilization (in %)." = |r| r.memory_utilization.map(f64::from);
     "DCGM_FI_DEV_ENC_UTIL" gauge "Encoder utilization (in %)." = |r| r.encoder_utilization.map(f64::from);
@@ -70,6 +80,10 @@ pub static GPU: &[Family] = &families! {
     "DCGM_FI_DEV_FB_USED" gauge "Memory that programs use (in MiB)." = |r| mib(r.memory.map(|m| m.used));
     "DCGM_FI_DEV_FB_RESERVED" gauge "Memory that the driver keeps (in MiB)." = |r| mib(r.memory.map(|m| m.reserved));
     "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL" counter "Data over all NVLinks, both ways, since the driver was loaded (in KiB)." = |r| r.nvlink_kib.map(|(sent, received)| whole(sent) + whole(received));
+    "DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL" counter "Packets on all NVLinks with a bad checksum." = |r| r.nvlink_errors.and_then(|e| e.crc_flit).map(whole);
+    "DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL" counter "Data on all NVLinks with a bad checksum." = |r| r.nvlink_errors.and_then(|e| e.crc_data).map(whole);
+    "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL" counter "Packets on all NVLinks sent again." = |r| r.nvlink_errors.and_then(|e| e.replays).map(whole);
+    "DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL" counter "NVLinks trained anew." = |r| r.nvlink_errors.and_then(|e| e.recoveries).map(whole);
     "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS" counter "Memory rows remapped for uncorrectable errors." = |r| r.remapped_rows.map(|rows| f64::from(rows.uncorrectable));
     "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS" counter "Memory rows remapped for correctable errors." = |r| r.remapped_rows.map(|rows| f64::from(rows.correctable));
     "DCGM_FI_DEV_ROW_REMAP_FAILURE" gauge "Whether a remapping of memory rows has failed." = |r| r.remapped_rows.map(|rows| f64::from(u8::from(rows.failed)));
@@ -90,6 +104,9 @@ pub static GPU: &[Family] = &families! {
     "DCGM_FI_PROF_PCIE_RX_BYTES" gauge "Data received over PCIe (in bytes per second)." = |r| activity(r, |a| a.pcie_received);
     "DCGM_FI_PROF_NVLINK_TX_BYTES" gauge "Data sent over NVLink (in bytes per second)." = |r| activity(r, |a| a.nvlink_sent);
     "DCGM_FI_PROF_NVLINK_RX_BYTES" gauge "Data received over NVLink (in bytes per second)." = |r| activity(r, |a| a.nvlink_received);
+    "rollcall_gpu_gsp_up" gauge "Whether the GPU's own processor runs the driver's firmware; off by the image on g4dn, g5 and g5g." = |r| r.gsp.map(|on| f64::from(u8::from(on)));
+    "rollcall_gpu_slowdown_margin_celsius" gauge "Degrees that are left until hardware holds the clocks down." = |r| r.slowdown_margin.map(signed);
+    "rollcall_gpu_nvlink_failed_recoveries_total" counter "NVLinks that did not come up again." = |r| r.nvlink_errors.and_then(|e| e.failed_recoveries).map(whole);
     "rollcall_gpu_recovery_action" gauge "What the driver asks for: 0 nothing, 1 reset, 2 reboot, 3 drain, 4 drain and reset." = |r| r.recovery_action.map(whole);
 };
 

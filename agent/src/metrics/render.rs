@@ -7,7 +7,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::time::Instant;
 
-use super::families::{self, Family};
+use super::families::{self, Family, whole};
 use super::snapshot::{SeenGpu, Snapshot};
 use crate::watch::health::Status;
 use crate::watch::health::ledger::Fault;
@@ -25,6 +25,7 @@ pub fn render(snapshot: &Snapshot, now: Instant) -> Result<String, prometheus::E
         .map(|family| gpu_family(family, snapshot))
         .chain(own_gpu_families(snapshot, now))
         .chain(xid_families(snapshot))
+        .chain(link_families(snapshot))
         .chain(node_families(snapshot))
         .chain(health_families(snapshot))
         .collect();
@@ -95,9 +96,7 @@ fn xid_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             ("pci_bus_id", format!("0000{}", one.pci)),
             ("UUID", uuid),
         ];
-        #[expect(clippy::cast_precision_loss, reason = "metrics are floats on the wire")]
-        let total = one.total as f64;
-        metric(labels, total, true)
+        metric(labels, whole(one.total), true)
     });
     let can_tell = snapshot.reads_log;
     vec![
@@ -118,6 +117,47 @@ fn xid_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Whether the kernel log can be read.",
             false,
             vec![metric(Vec::new(), f64::from(u8::from(can_tell)), false)],
+        ),
+    ]
+}
+
+/// What the links around the GPUs count, and programs that crash over them.
+fn link_families(snapshot: &Snapshot) -> [MetricFamily; 3] {
+    let pci = snapshot.pci_errors.iter().flat_map(|(address, errors)| {
+        let kinds = [
+            ("correctable", errors.correctable),
+            ("nonfatal", errors.nonfatal),
+            ("fatal", errors.fatal),
+        ];
+        kinds.map(|(severity, total)| {
+            let labels =
+                vec![("pci_bus_id", format!("0000{address}")), ("severity", severity.to_owned())];
+            metric(labels, whole(total), true)
+        })
+    });
+    let efa = snapshot.efa_errors.iter().map(|((device, counter), total)| {
+        let labels = vec![("device", device.clone()), ("counter", (*counter).to_owned())];
+        metric(labels, whole(*total), true)
+    });
+    let crashes = metric(Vec::new(), whole(snapshot.health.trends.crashes), true);
+    [
+        family(
+            "rollcall_pci_errors_total",
+            "Errors of the GPUs' PCIe links since the boot, as the kernel counts them.",
+            true,
+            pci.collect(),
+        ),
+        family(
+            "rollcall_efa_errors_total",
+            "Drops and failed operations of the EFA devices since their driver was loaded.",
+            true,
+            efa.collect(),
+        ),
+        family(
+            "rollcall_nccl_crashes_total",
+            "Programs that crashed within NCCL in this boot; nothing where the kernel log cannot be read.",
+            true,
+            if snapshot.reads_log { vec![crashes] } else { Vec::new() },
         ),
     ]
 }
@@ -284,6 +324,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::gpu::pci::PciErrors;
     use crate::gpu::sample::{
         Activity, CallError, Driver, GpuSample, Memory, Readings, RemappedRows,
     };
@@ -339,6 +380,12 @@ mod tests {
             join: Some(serde_json::from_str(report).unwrap()),
             health: health(),
             reads_log: true,
+            pci_errors: [(
+                "0000:53:00.0".to_owned(),
+                PciErrors { correctable: 3, ..PciErrors::default() },
+            )]
+            .into(),
+            efa_errors: [(("rdmap79s0".to_owned(), "rx_drops"), 7)].into(),
         }
     }
 

@@ -1,8 +1,12 @@
 //! What the watch knows at a moment: the last that every GPU said, how old that is, and the join.
 
+use std::collections::BTreeMap;
+
 use contract::JoinReport;
 use tokio::time::Instant;
 
+use crate::gpu::efa;
+use crate::gpu::pci::PciErrors;
 use crate::gpu::probe::{NvmlFacts, Outcome};
 use crate::gpu::sample::{CallError, Driver, GpuSample};
 use crate::watch::health::Health;
@@ -20,6 +24,10 @@ pub struct Snapshot {
     pub expected: Option<u32>,
     /// Every GPU that has ever answered this watch, in NVML's order.
     pub gpus: Vec<SeenGpu>,
+    /// Errors of the GPUs' PCIe links since the boot, by address.
+    pub pci_errors: BTreeMap<String, PciErrors>,
+    /// What the EFA devices' ports have counted.
+    pub efa_errors: efa::Errors,
     /// The join's report, as it last stood on disk.
     pub join: Option<JoinReport>,
     /// What is believed of the node's health.

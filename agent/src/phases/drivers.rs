@@ -9,7 +9,7 @@ mod facts;
 mod verdict;
 
 pub use facts::{Devices, DriverFacts, Services, fingerprint, gather, gather_with};
-pub use verdict::{report, verdict};
+pub use verdict::{after_join, report, verdict};
 
 use contract::AgentConfig;
 use contract::agent_config::ExpectedGpus;
@@ -29,6 +29,8 @@ pub struct Expected {
     pub efa_devices: Option<u32>,
     /// The least driver version that the pool wants.
     pub min_driver: Option<String>,
+    /// Whether nvidia-peermem must be loaded.
+    pub peermem: bool,
 }
 
 impl Expected {
@@ -41,6 +43,7 @@ impl Expected {
             mig_devices: config.mig_devices,
             efa_devices: config.efa_devices,
             min_driver: config.min_driver.clone(),
+            peermem: config.peermem,
         }
     }
 

@@ -7,6 +7,7 @@ use contract::names::{
 };
 
 use super::rungs::{Rung, Step};
+use crate::gpu::reset::{self, ResetError};
 use crate::host::exec::{self, ExecError, Output};
 use crate::host::files::{self, FileError};
 use crate::host::systemd::Systemd;
@@ -16,6 +17,8 @@ use crate::host::{Deadline, Root};
 const LOG_LINES: u32 = 4;
 /// Daemons that keep the driver busy while they run.
 const DAEMONS: [&str; 2] = ["nvidia-fabricmanager.service", "nvidia-persistenced.service"];
+/// How long whoever has a GPU open may take to let go of it before a reset.
+const LET_GO: Duration = Duration::from_secs(5);
 /// How long systemd may take to say how a unit is.
 const QUESTION: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,15 @@ pub enum RepairError {
         action: String,
         /// The program's words.
         said: String,
+    },
+    /// Somebody has a GPU open that is to be reset.
+    #[error("GPU {gpu} was not reset")]
+    InUse {
+        /// Its PCI address.
+        gpu: String,
+        /// By whom.
+        #[source]
+        source: ResetError,
     },
     /// The GPUs to reset could not be told.
     #[error("could not say which GPUs to reset")]
@@ -120,8 +132,14 @@ impl Node<'_> {
         self.unit(UNIT_REPAIR_LOAD).await
     }
 
-    /// All of them, and the first error of any.
+    /// All of them, and the first error of any. None while somebody has one of them open: nothing has been
+    /// admitted, but a user's script may run.
     async fn reset(&self, gpus: &[String]) -> Result<(), RepairError> {
+        for gpu in gpus {
+            let patience = self.deadline.at_most(LET_GO);
+            let free = reset::until_free(self.root, gpu, patience).await;
+            free.map_err(|source| RepairError::InUse { gpu: gpu.clone(), source })?;
+        }
         let list = gpus.iter().map(|gpu| format!("{gpu}\n")).collect::<String>();
         let path = self.root.path(GPUS_TO_RESET_PATH);
         files::write_for_this_boot(&path, list.as_bytes(), 0o644)?;
@@ -173,6 +191,27 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_gpu_that_somebody_has_open_is_not_reset() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::new(directory.path());
+        let pci = "0000:53:00.0";
+        let write = |path: &str, text: &str| {
+            let path = root.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write(&format!("/proc/driver/nvidia/gpus/{pci}/information"), "Device Minor: \t 0\n");
+        write("/proc/17/comm", "python3\n");
+        fs::create_dir_all(root.path("/proc/17/fd")).unwrap();
+        std::os::unix::fs::symlink("/dev/nvidia0", root.path("/proc/17/fd/5")).unwrap();
+        let node = Node { root: &root, deadline: Deadline::within(Duration::from_millis(300)) };
+        let ended = node.reset(&[pci.to_owned()]).await;
+        let error = contract::ErrorChain(&ended.unwrap_err()).to_string();
+        assert_eq!(error, format!("GPU {pci} was not reset: in use by python3 (pid 17)"));
+        assert!(!root.path(GPUS_TO_RESET_PATH).exists());
+    }
 
     #[tokio::test]
     async fn what_does_not_end_in_time_is_stopped() {

@@ -3,8 +3,9 @@
 use contract::join_report::{JoinOutcome, PhaseState};
 use contract::{Finding, JoinReport, Phase, Reason, Verdict};
 
-use super::health::{GpuLook, JoinStanding, Look, Seen};
+use super::health::{GpuLook, JoinStanding, Logged, Look, Seen};
 use super::sampler::Observed;
+use crate::gpu::checks::over_time::{self, Signs};
 use crate::gpu::probe::Outcome;
 use crate::gpu::sample::{CallError, Failure};
 use crate::phases::drivers;
@@ -15,19 +16,27 @@ pub(super) struct Evidence {
     pub(super) is_complete: bool,
     pub(super) is_unloaded: bool,
     pub(super) findings: Vec<Finding>,
+    pub(super) signs: Option<Signs>,
     pub(super) blind: Option<String>,
     pub(super) gpus: Vec<GpuLook>,
     pub(super) join: JoinStanding,
 }
 
 impl Evidence {
-    /// With what the driver has logged since the last look.
-    pub(super) fn look<'a>(&'a self, is_round: bool, xids: &'a [Seen]) -> Look<'a> {
+    /// With what the driver and the kernel have logged since the last look.
+    pub(super) fn look<'a>(
+        &'a self,
+        is_round: bool,
+        xids: &'a [Seen],
+        lines: &'a [Logged],
+    ) -> Look<'a> {
         Look {
             is_round,
             is_complete: self.is_complete,
             is_unloaded: self.is_unloaded,
             findings: &self.findings,
+            signs: self.signs.as_ref(),
+            lines,
             blind: self.blind.clone(),
             gpus: &self.gpus,
             xids,
@@ -49,13 +58,14 @@ pub(super) fn of(observed: &Observed, reads_log: bool) -> Option<Evidence> {
         return Some(Evidence { blind, join, ..Evidence::default() });
     };
     let forbidden = may_not(&facts.nvml.outcome);
-    let findings = match drivers::verdict(facts, expected) {
+    let mut findings = match drivers::verdict(facts, expected) {
         // That we may not ask is no fault of the GPUs.
         _ if forbidden.is_some() => Vec::new(),
         Verdict::Pass => Vec::new(),
         Verdict::Degraded(findings) | Verdict::Fail(findings) => findings,
         Verdict::Wait(finding) => vec![*finding],
     };
+    findings.extend(drivers::after_join(facts, expected));
     let gpus = facts.nvml.gpus.iter().map(|gpu| GpuLook {
         pci: gpu.pci.clone(),
         uuid: gpu.uuid.clone(),
@@ -69,6 +79,7 @@ pub(super) fn of(observed: &Observed, reads_log: bool) -> Option<Evidence> {
         is_unloaded: matches!(facts.nvml.outcome, Outcome::NotAsked(_)),
         blind: observed.blind.clone().or(forbidden).or(unheard),
         gpus: gpus.collect(),
+        signs: Some(over_time::signs(facts)),
         findings,
         join,
     })

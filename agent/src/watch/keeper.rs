@@ -13,16 +13,19 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::evidence::{self, Evidence};
-use super::health::{self, Action, Health, Moment, Notice, Rules, Seen};
+use super::health::{self, Action, Health, Logged, Moment, Notice, Rules, Seen};
 use super::sampler::{self, NvmlXid, Observed};
 use super::store::{Kept, Store};
 use super::{process, reset};
+use crate::gpu::log_line::{self, LogLine};
 use crate::gpu::xid::{Merge, Parser, Record, Table};
 use crate::host::kmsg::{KernelLog, Message};
 use crate::host::{Root, clock};
 
 /// Between two looks at the kernel log.
 const TICK: Duration = Duration::from_millis(250);
+/// Before a round that confirms another: what was an accident has passed by then.
+const SOON: Duration = Duration::from_secs(1);
 /// Between two tries to open it.
 const REOPEN: Duration = Duration::from_secs(5);
 
@@ -120,7 +123,7 @@ impl Keeper {
     }
 
     fn look(&mut self, observed: Arc<Observed>) {
-        let mut xids = self.logged();
+        let News { mut xids, lines } = self.logged();
         let due = self.merge.due(now());
         xids.extend(due.into_iter().map(|record| self.seen(record, None)));
         let is_news = !Arc::ptr_eq(&observed, &self.observed);
@@ -129,14 +132,16 @@ impl Keeper {
             self.evidence = evidence::of(&observed, self.log.open.is_some());
             self.observed = Arc::clone(&observed);
         }
-        if !is_news && xids.is_empty() {
+        if !is_news && xids.is_empty() && lines.is_empty() {
             return;
         }
         let is_round = std::mem::replace(&mut self.round, observed.round) != observed.round;
         let actions = match &self.evidence {
-            Some(evidence) => self.step(&evidence.clone(), is_round, &xids),
-            // XIDs of a node of which nobody knows what it is yet are kept for later.
-            None if !xids.is_empty() => self.step(&unknown(), false, &xids),
+            Some(evidence) => self.step(&evidence.clone(), is_round, &xids, &lines),
+            // What is logged on a node of which nobody knows what it is yet is kept for later.
+            None if !xids.is_empty() || !lines.is_empty() => {
+                self.step(&unknown(), false, &xids, &lines)
+            }
             None => Vec::new(),
         };
         self.act(actions);
@@ -150,8 +155,14 @@ impl Keeper {
         }));
     }
 
-    fn step(&mut self, evidence: &Evidence, is_round: bool, xids: &[Seen]) -> Vec<Action> {
-        let look = evidence.look(is_round, xids);
+    fn step(
+        &mut self,
+        evidence: &Evidence,
+        is_round: bool,
+        xids: &[Seen],
+        lines: &[Logged],
+    ) -> Vec<Action> {
+        let look = evidence.look(is_round, xids, lines);
         let before = std::mem::take(&mut self.kept.health);
         let (after, actions) = health::step(before, &look, &self.rules, now());
         self.kept.health = after;
@@ -163,6 +174,13 @@ impl Keeper {
             match action {
                 Action::Tell(notice) => self.tell(notice),
                 Action::LookAgain => self.outlets.look_again.notify_one(),
+                Action::LookSoon => {
+                    let look_again = Arc::clone(&self.outlets.look_again);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SOON).await;
+                        look_again.notify_one();
+                    });
+                }
                 Action::Remember { key } => {
                     if self.rules.history.remember(&key) {
                         self.store.remember(&self.rules.history);
@@ -226,8 +244,8 @@ impl Keeper {
         }
     }
 
-    /// What the driver has logged since the last look.
-    fn logged(&mut self) -> Vec<Seen> {
+    /// What has been logged since the last look.
+    fn logged(&mut self) -> News {
         if self.log.open.is_none() && self.log.tried.is_none_or(|at| at.elapsed() >= REOPEN) {
             self.log.tried = Some(Instant::now());
             match KernelLog::open(&self.root) {
@@ -239,18 +257,18 @@ impl Keeper {
                 }
             }
         }
-        let Some(log) = &mut self.log.open else { return Vec::new() };
+        let Some(log) = &mut self.log.open else { return News::default() };
         let messages = match log.read() {
             Ok(messages) => messages,
             Err(error) => {
                 tracing::warn!(error = %ErrorChain(&error), "the kernel log cannot be read any more");
                 self.log.open = None;
-                return Vec::new();
+                return News::default();
             }
         };
         let is_past = self.log.is_past;
         self.log.is_past = is_past && !messages.is_empty();
-        let mut seen = Vec::new();
+        let (mut seen, mut lines) = (Vec::new(), Vec::new());
         for message in messages {
             // Numbers begin anew where the log does; then all of it is new.
             let known = self.kept.kernel_log.is_some_and(|last| message.number <= last);
@@ -258,14 +276,27 @@ impl Keeper {
                 continue;
             }
             self.kept.kernel_log = Some(message.number);
+            if let Some(line) = log_line::read(&message.text) {
+                lines.push(self.line(line, is_past));
+            }
             for record in self.log.parser.take(&message.text) {
                 self.merge.logged(&record, now());
                 seen.push((record, message.clone()));
             }
         }
-        seen.into_iter()
-            .map(|(record, message)| self.seen(record, is_past.then_some(&message)))
-            .collect()
+        let seen = seen.into_iter();
+        let xids = seen.map(|(record, message)| self.seen(record, is_past.then_some(&message)));
+        News { xids: xids.collect(), lines }
+    }
+
+    fn line(&self, line: LogLine, is_past: bool) -> Logged {
+        let process = match &line {
+            LogLine::NcclCrash { pid, name, .. } if !is_past => {
+                Some(process::find(&self.root, *pid, Some(name)).said)
+            }
+            LogLine::NcclCrash { .. } | LogLine::Pcie { .. } => None,
+        };
+        Logged { line, process }
     }
 
     /// A record with its process, unless it is of the past: its number may be somebody else's by now.
@@ -279,6 +310,13 @@ impl Keeper {
         let (pod, said) = process.map_or((None, None), |process| (process.pod, Some(process.said)));
         Seen { record, process: said, pod, when: when.unwrap_or_default() }
     }
+}
+
+/// What has been logged.
+#[derive(Default)]
+struct News {
+    xids: Vec<Seen>,
+    lines: Vec<Logged>,
 }
 
 /// Of a node of which nothing is known yet but what its kernel says.

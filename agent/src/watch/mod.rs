@@ -8,6 +8,7 @@
 
 mod condition;
 mod evidence;
+mod follow;
 pub mod health;
 mod keeper;
 mod process;

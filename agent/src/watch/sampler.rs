@@ -13,15 +13,15 @@ use contract::{JoinReport, Phase, names};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{LOOK, join_report, reset};
+use super::{LOOK, follow, join_report, reset};
+use crate::gpu::efa::{self, Efa};
 use crate::gpu::kernel::Kernels;
 use crate::gpu::library;
 use crate::gpu::module;
-use crate::gpu::pci;
+use crate::gpu::pci::PciGpu;
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome, Round, Running};
 use crate::gpu::sample::{Failure, Line};
-use crate::host::systemd::Systemd;
-use crate::host::{Deadline, Root, files};
+use crate::host::{Root, files};
 use crate::metrics::snapshot::{Snapshot, Trouble, merge};
 use crate::phases::drivers::{self, DriverFacts, Expected, Services, fingerprint};
 
@@ -93,34 +93,13 @@ pub(super) async fn run(
     publish: watch::Sender<Arc<Observed>>,
 ) {
     let (asked, services) = watch::channel(Services::default());
-    tokio::spawn(follow_services(root.clone(), timing.interval, asked));
+    tokio::spawn(follow::services(root.clone(), timing.interval, asked));
+    let (counted, efa) = watch::channel(efa::Errors::default());
+    tokio::spawn(follow::efa_errors(root.clone(), timing.interval, counted));
     let state = State::default();
-    let mut sampler = Sampler { root, helper, timing, lines, publish, services, state };
+    let mut sampler = Sampler { root, helper, timing, lines, publish, services, efa, state };
     while !sampler.publish.is_closed() {
         sampler.session().await;
-    }
-}
-
-/// Asks systemd for the daemons beside the driver, as often as the GPUs are asked, while somebody wants
-/// to know. What it does not say in time stays as it was.
-async fn follow_services(root: Root, interval: Duration, services: watch::Sender<Services>) {
-    let systemd = Systemd::new(root.clone());
-    // A single GPU has no fabric: nothing hangs on them that could not wait.
-    let rarely = interval * 12;
-    while !services.is_closed() {
-        if module::read(&root).version.is_some() {
-            let said = Services::ask(&systemd, Deadline::within(interval)).await;
-            services.send_modify(|known| {
-                known.fabric_manager = said.fabric_manager.or(known.fabric_manager.take());
-                known.persistenced = said.persistenced.or(known.persistenced.take());
-            });
-        }
-        let has_many = pci::gpus(&root).is_some_and(|gpus| gpus.len() > 1);
-        let wait = if has_many { interval } else { rarely };
-        tokio::select! {
-            () = sleep_until(Instant::now() + wait) => {}
-            () = services.closed() => {}
-        }
     }
 }
 
@@ -131,6 +110,7 @@ struct Sampler {
     lines: Lines,
     publish: watch::Sender<Arc<Observed>>,
     services: watch::Receiver<Services>,
+    efa: watch::Receiver<efa::Errors>,
     state: State,
 }
 
@@ -340,13 +320,17 @@ impl Sampler {
         let report = join_report(&self.root);
         let settings = settings(&self.root);
         let expected = report.as_ref().map(|report| expected_of(report, &settings));
-        let facts = self.state.nvml.clone().map(|nvml| DriverFacts {
-            // For the join, which looks before anything runs.
-            kernels: Kernels::default(),
-            services: self.services.borrow().clone(),
-            // Long enough that nothing is excused by a start that is still under way.
-            up: Duration::MAX,
-            ..DriverFacts::look(&self.root, nvml)
+        let facts = self.state.nvml.clone().map(|nvml| {
+            let seen = DriverFacts::look(&self.root, nvml);
+            DriverFacts {
+                // For the join, which looks before anything runs.
+                kernels: Kernels::default(),
+                services: self.services.borrow().clone(),
+                efa: Efa { errors: self.efa.borrow().clone(), ..seen.efa },
+                // Long enough that nothing is excused by a start that is still under way.
+                up: Duration::MAX,
+                ..seen
+            }
         });
         let snapshot = &mut self.state.snapshot;
         if let Some(report) = report {
@@ -355,6 +339,11 @@ impl Sampler {
             snapshot.join = Some(report);
         }
         snapshot.gpus.retain(|seen| !is_ghost(seen));
+        if let Some(facts) = &facts {
+            let errors = |gpu: &PciGpu| Some((gpu.address.clone(), gpu.errors?));
+            snapshot.pci_errors = facts.pci.iter().flatten().filter_map(errors).collect();
+            snapshot.efa_errors.clone_from(&facts.efa.errors);
+        }
         let snapshot = Arc::new(snapshot.clone());
         let (round, listens) = (self.state.round, self.state.listens);
         let blind = self.state.blind.clone();
@@ -381,6 +370,7 @@ fn expected_of(report: &JoinReport, settings: &WatchSettings) -> Expected {
         mig_devices: settings.mig_devices,
         efa_devices: settings.efa_devices,
         min_driver: settings.min_driver.clone(),
+        peermem: settings.peermem,
     }
 }
 

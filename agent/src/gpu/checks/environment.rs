@@ -78,6 +78,13 @@ pub(super) fn driver_policy(facts: &DriverFacts, wanted: Option<&str>) -> Option
         .then(|| Found::of(Check::DriverPolicy, Reason::DriverBelowPolicy, what))
 }
 
+/// nvidia-peermem, where programs are said to need it; it is named after its file.
+pub(super) fn peermem(facts: &DriverFacts, is_wanted: bool) -> Option<Found> {
+    let is_missing = is_wanted && facts.module.version.is_some() && !facts.module.peermem;
+    let what = "the kernel module nvidia_peermem is not loaded, and the configuration asks for it";
+    is_missing.then(|| Found::of(Check::Peermem, Reason::PeermemMissing, what))
+}
+
 pub(super) fn cdi(facts: &DriverFacts) -> Option<Found> {
     let what = facts.stale_cdi.as_ref()?;
     Some(Found::of(Check::Cdi, Reason::CdiStale, what.clone()))

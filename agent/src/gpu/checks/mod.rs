@@ -5,10 +5,12 @@
 //! the drivers phase, which asks here for the rest.
 
 mod canary;
+mod clocks;
 mod environment;
 mod fabric;
 mod link;
 mod memory;
+pub mod over_time;
 
 use contract::Reason;
 
@@ -68,6 +70,16 @@ pub fn health(facts: &DriverFacts, expected: &Expected) -> Vec<Found> {
     found.extend(environment::cdi(facts));
     found.extend(environment::driver_policy(facts, expected.min_driver.as_deref()));
     found.extend(canary::canary(facts));
+    found.extend(environment::peermem(facts, expected.peermem));
+    found.sort_by_key(|found| (found.check, found.gpu));
+    found
+}
+
+/// What is judged of the same facts only after the join: a node that is warm or slow at the moment is no
+/// node to keep out.
+#[must_use]
+pub fn after_join(facts: &DriverFacts) -> Vec<Found> {
+    let mut found: Vec<Found> = answering(facts).flat_map(clocks::of_gpu).collect();
     found.sort_by_key(|found| (found.check, found.gpu));
     found
 }

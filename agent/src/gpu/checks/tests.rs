@@ -49,12 +49,12 @@ fn healthy() -> DriverFacts {
         device: "0x2330".into(),
         width: Some((16, 16)),
         root_port: Some("0000:50:01.0".into()),
-        is_dead: false,
+        ..PciGpu::default()
     };
     DriverFacts {
         pci: Some((0..8).map(on_bus).collect()),
         nvswitches: 4,
-        module: Module { version: Some("580.95.05".into()), ..Module::default() },
+        module: Module { version: Some("580.95.05".into()), peermem: true, ..Module::default() },
         nvml: NvmlFacts {
             driver: Some(Driver::default()),
             gpus: (0..8).map(gpu).collect(),
@@ -95,7 +95,7 @@ fn asked() -> Expected {
 }
 
 fn p5() -> Expected {
-    Expected { instance_type: "p5.48xlarge".into(), ..Expected::default() }
+    Expected { instance_type: "p5.48xlarge".into(), peermem: true, ..Expected::default() }
 }
 
 /// One thing that is wrong each, and the check that sees it.
@@ -127,12 +127,17 @@ fn broken() -> Vec<(DriverFacts, Check)> {
         (with_gpu(|r| r.nvlinks = Some(Nvlinks { up: 16, down: vec![3, 9] })), Check::NvlinkActive),
         (with_gpu(|r| (r.mig, r.mig_devices) = (Some(true), Some(0))), Check::MigLayout),
         (with(|f| f.efa.functions = vec![EfaFunction::default()]), Check::EfaCount),
+        (with(|f| f.module.peermem = false), Check::Peermem),
         (with(|f| f.stale_cdi = Some("`/etc/cdi/x` names `/y`".into())), Check::Cdi),
         (
             with(|f| {
                 let port = Some("0000:90:01.0".into());
                 let efa = EfaFunction { root_port: port, ..EfaFunction::default() };
-                f.efa = Efa { functions: vec![efa], devices: vec!["rdmap79s0".into()] };
+                f.efa = Efa {
+                    functions: vec![efa],
+                    devices: vec!["rdmap79s0".into()],
+                    ..Efa::default()
+                };
                 f.module.version = Some("595.58.03".into());
             }),
             Check::EfaTopology,
@@ -195,6 +200,7 @@ fn each_thing_is_seen_by_its_check_alone_and_named_by_its_reason() {
             Check::Cdi,
             Check::EfaTopology,
             Check::DriverPolicy,
+            Check::Peermem,
         ];
         let expected = (!of_node.contains(&check)).then_some(3);
         assert_eq!(found[0].gpu, expected, "{found:?}");
@@ -335,7 +341,9 @@ fn efa_by_the_configuration_and_by_the_bus() {
     };
     let two = |devices: &[&str]| {
         let devices = devices.iter().map(|name| (*name).to_owned()).collect();
-        with(|f| f.efa = Efa { functions: vec![adapter(true), adapter(true)], devices })
+        with(|f| {
+            f.efa = Efa { functions: vec![adapter(true), adapter(true)], devices, ..Efa::default() }
+        })
     };
     let wanted = |count| Expected { efa_devices: Some(count), ..p5() };
     for (facts, expected, short) in [

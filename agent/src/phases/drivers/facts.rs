@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 
 use super::{Expected, verdict};
 use crate::gpu::canary::{self, Canary};
+use crate::gpu::checks::over_time::StuckProcess;
 use crate::gpu::efa::{self, Efa};
 use crate::gpu::kernel::{self, Kernels};
 use crate::gpu::module::{self, Module};
@@ -16,7 +17,7 @@ use crate::gpu::pci::{self, PciGpu};
 use crate::gpu::probe::{Helper, NvmlFacts, Outcome};
 use crate::gpu::sample::{Failure, GpuSample};
 use crate::gpu::xid::{self, Record};
-use crate::gpu::{cdi, library};
+use crate::gpu::{cdi, library, process};
 use crate::host::systemd::{Systemd, UnitState};
 use crate::host::{Deadline, Root, clock};
 
@@ -66,6 +67,8 @@ pub struct DriverFacts {
     pub stale_cdi: Option<String>,
     /// What the CUDA canary has come to.
     pub canary: Canary,
+    /// Programs on the GPUs that neither run nor are gone.
+    pub stuck: Vec<StuckProcess>,
     /// How long the node has been up, or been looked at, whichever is longer.
     pub up: Duration,
 }
@@ -141,6 +144,7 @@ impl Default for DriverFacts {
             kernels: Kernels::default(),
             stale_cdi: None,
             canary: Canary::NotAsked,
+            stuck: Vec::new(),
             up: Duration::ZERO,
         }
     }
@@ -158,6 +162,7 @@ impl DriverFacts {
             nvswitches: pci::nvswitches(root),
             efa: efa::read(root),
             library_version: library::version(root),
+            stuck: process::stuck(root, &nvml.gpus),
             nvml,
             xids: Vec::new(),
             services: Services::default(),

@@ -46,6 +46,13 @@ pub fn verdict(facts: &DriverFacts, expected: &Expected) -> Verdict {
     Verdict::of(findings)
 }
 
+/// What is found of the GPUs once the node has joined, beside the [`verdict`].
+#[must_use]
+pub fn after_join(facts: &DriverFacts, expected: &Expected) -> Vec<Finding> {
+    let causes = Seen::of(facts, expected).causes_of(&checks::after_join(facts));
+    causes.into_iter().map(|cause| cause.finding).collect()
+}
+
 /// What the join report says of the GPUs.
 #[must_use]
 pub fn report(facts: &DriverFacts, expected: &Expected) -> Gpus {
@@ -125,9 +132,13 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// How the GPUs are that work: one cause per reason, whatever the number of GPUs.
+    /// How the GPUs are that work.
     fn health(&self) -> Vec<Cause> {
-        let found = checks::health(self.facts, self.expected);
+        self.causes_of(&checks::health(self.facts, self.expected))
+    }
+
+    /// One cause per reason, whatever the number of GPUs.
+    fn causes_of(&self, found: &[Found]) -> Vec<Cause> {
         let mut causes: Vec<Cause> = Vec::new();
         for (number, one) in found.iter().enumerate() {
             if found[..number].iter().any(|before| before.reason == one.reason) {

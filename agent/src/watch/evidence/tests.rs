@@ -48,6 +48,8 @@ fn said(observed: &Observed) -> Standing {
             is_complete: evidence.is_complete,
             is_unloaded: evidence.is_unloaded,
             findings: &evidence.findings,
+            signs: evidence.signs.as_ref(),
+            lines: &[],
             blind: evidence.blind.clone(),
             gpus: &evidence.gpus,
             xids: &[],

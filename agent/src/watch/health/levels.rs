@@ -10,7 +10,7 @@ use std::time::Duration;
 use contract::{Finding, Reason, ReasonName};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Look, Moment, Notice, ROUNDS, Rules};
+use super::{Action, Moment, Notice, ROUNDS, Rules};
 
 /// So many openings within this time are a flapping.
 const FLAPS: (usize, Duration) = (3, Duration::from_secs(3600));
@@ -55,15 +55,24 @@ impl Levels {
         self.0.values().filter(|level| level.open.is_some())
     }
 
-    /// Takes a round.
+    /// Whether something that counts was found, or was not, for the first time: the next round tells.
+    pub(super) fn waits(&self) -> bool {
+        self.0.values().filter(|level| level.counts).any(|level| match level.open {
+            None => level.found > 0,
+            Some(_) => level.clean.is_some_and(|(rounds, _)| rounds < ROUNDS),
+        })
+    }
+
+    /// Takes what a round found. One that is not complete closes nothing.
     pub(super) fn round(
         &mut self,
-        look: &Look<'_>,
+        findings: &[Finding],
+        is_complete: bool,
         rules: &Rules,
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        for finding in look.findings {
+        for finding in findings {
             let level = match self.0.entry(finding.reason.clone()) {
                 Entry::Occupied(level) => level.into_mut(),
                 Entry::Vacant(place) => place.insert(Level::new(finding.clone())),
@@ -72,9 +81,9 @@ impl Levels {
             level.find(finding, now, actions);
         }
         // What a driver that does not answer hides has not gone away.
-        if look.is_complete {
+        if is_complete {
             for level in self.0.values_mut() {
-                if !look.findings.iter().any(|found| found.reason == level.finding.reason) {
+                if !findings.iter().any(|found| found.reason == level.finding.reason) {
                     level.miss(now, actions);
                 }
             }
@@ -136,7 +145,11 @@ impl Level {
     }
 }
 
-/// How many rounds must find it. A hang has been waited for already.
+/// How many rounds must find it. A hang has been waited for already; a link may be retrained.
 fn needed(reason: &ReasonName) -> u32 {
-    if *reason == Reason::DriverHang { 1 } else { ROUNDS }
+    match reason.known() {
+        Some(Reason::DriverHang) => 1,
+        Some(Reason::PcieLinkDegraded) => 3,
+        _ => ROUNDS,
+    }
 }

@@ -1,9 +1,10 @@
 //! Is the node's accelerated hardware healthy? Pure: (what was believed, what is seen, the time) gives
 //! (what is believed, what to do).
 //!
-//! Two kinds of evidence. What the catalogue finds in a round of samples stands as long as it is
-//! found: [`levels`]. What the driver logs is said once: [`ledger`] keeps it open until the driver
-//! shows that it is over. [`standing`] makes one status of both.
+//! Three kinds of evidence. What the catalogue finds in a round of samples stands as long as it is
+//! found: [`levels`]. What means something only over many rounds, [`trends`] finds for them. What the
+//! driver logs is said once: [`ledger`] keeps it open until the driver shows that it is over. [`standing`]
+//! makes one status of all.
 //!
 //! Nothing here is true because we have just started: what is believed is kept through restarts of
 //! the watch, and what cannot be seen any more is `Unknown`, after a while, and never healthy.
@@ -16,6 +17,7 @@ mod node_days;
 pub mod standing;
 #[cfg(test)]
 mod tests;
+pub mod trends;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +30,9 @@ use self::history::History;
 use self::ledger::Ledger;
 use self::levels::Levels;
 pub use self::standing::{Standing, Status};
+use self::trends::Trends;
+use crate::gpu::checks::over_time::Signs;
+use crate::gpu::log_line::LogLine;
 use crate::gpu::xid::{Record, Table};
 
 /// A time since the boot: it goes on through restarts of the watch.
@@ -48,6 +53,8 @@ const RESETS: (u32, Duration) = (2, Duration::from_secs(1800));
 pub struct Health {
     /// What rounds of samples have found.
     pub levels: Levels,
+    /// What they show over time.
+    pub trends: Trends,
     /// What the driver has logged.
     pub ledger: Ledger,
     /// Since when we cannot see, and why.
@@ -71,12 +78,16 @@ pub struct Look<'a> {
     pub is_unloaded: bool,
     /// What the catalogue finds in them.
     pub findings: &'a [Finding],
+    /// What they show that means something only over time.
+    pub signs: Option<&'a Signs>,
     /// Why we cannot see, when we cannot.
     pub blind: Option<String>,
     /// The GPUs.
     pub gpus: &'a [GpuLook],
     /// What the driver has logged since the last look.
     pub xids: &'a [Seen],
+    /// What else the kernel has logged.
+    pub lines: &'a [Logged],
     /// How the join stands.
     pub join: JoinStanding,
 }
@@ -105,6 +116,15 @@ pub struct Seen {
     pub pod: Option<String>,
     /// When, as a person reads it; empty when that is not known.
     pub when: String,
+}
+
+/// A line of the kernel's log that is no XID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// What it says.
+    pub line: LogLine,
+    /// Whose process it is about, as in [`Seen::process`].
+    pub process: Option<String>,
 }
 
 /// How the join stands.
@@ -157,6 +177,8 @@ pub enum Action {
     Tell(Notice),
     /// Sample the GPUs now.
     LookAgain,
+    /// Sample them in a moment: what this round was the first to show, the next has to confirm.
+    LookSoon,
     /// Keep it for the boots to come.
     Remember {
         /// What: a GPU and its error.
@@ -199,9 +221,17 @@ pub fn step(
     now: Moment,
 ) -> (Health, Vec<Action>) {
     let mut actions = Vec::new();
+    for line in look.lines {
+        health.trends.take(line, now, &mut actions);
+    }
     if look.is_round {
-        health.levels.round(look, rules, now, &mut actions);
+        let mut findings = look.findings.to_vec();
+        findings.extend(health.trends.round(look, now));
+        health.levels.round(&findings, look.is_complete, rules, now, &mut actions);
         health.ledger.round(look, now, &mut actions);
+        if health.waits_for_a_round() {
+            actions.push(Action::LookSoon);
+        }
         health.ask_for_resets(look, rules, now, &mut actions);
     }
     for seen in look.xids {
@@ -226,6 +256,11 @@ impl Health {
     #[must_use]
     pub fn is_ill(&self) -> bool {
         self.levels.open().next().is_some() || !self.ledger.open.is_empty()
+    }
+
+    /// Whether something that counts hangs on the next round alone.
+    fn waits_for_a_round(&self) -> bool {
+        self.levels.waits() || self.ledger.open.iter().any(|fault| fault.clean == 1)
     }
 
     /// Asks for a reset of every GPU for which the driver does.

@@ -51,6 +51,8 @@ impl Node {
             is_complete: self.is_complete,
             is_unloaded: false,
             findings: &self.findings,
+            signs: None,
+            lines: &[],
             blind: self.blind.clone(),
             gpus: &self.gpus,
             xids,
@@ -124,7 +126,7 @@ fn told(actions: &[Action]) -> Vec<&str> {
 fn a_finding_is_believed_at_its_second_round_and_so_is_its_end() {
     let mut node = Node::new();
     node.find(Reason::GpuLost);
-    assert_eq!((node.round(), node.status()), (vec![], Status::True));
+    assert_eq!((node.round(), node.status()), (vec![Action::LookSoon], Status::True));
     let actions = node.round();
     assert_eq!(
         (told(&actions), node.status(), node.reason()),
@@ -133,7 +135,7 @@ fn a_finding_is_believed_at_its_second_round_and_so_is_its_end() {
     assert_eq!(node.rounds(100), [], "once is enough");
 
     node.findings.clear();
-    assert_eq!((node.round(), node.status()), (vec![], Status::False));
+    assert_eq!((node.round(), node.status()), (vec![Action::LookSoon], Status::False));
     let actions = node.round();
     assert_eq!((told(&actions), node.status()), (vec!["GpuLost"], Status::True));
     assert!(matches!(&actions[0], Action::Tell(notice) if !notice.is_warning));
@@ -144,7 +146,7 @@ fn an_accident_of_one_round_is_nothing() {
     let mut node = Node::new();
     for _ in 0..50 {
         node.find(Reason::GpuCountShort);
-        assert_eq!(node.round(), []);
+        assert_eq!(node.round(), [Action::LookSoon]);
         node.findings.clear();
         assert_eq!(node.round(), []);
         assert_eq!(node.status(), Status::True);
@@ -222,7 +224,7 @@ fn an_xid_counts_at_once_and_the_driver_says_when_it_is_over() {
     node.rounds(500);
     assert_eq!(node.status(), Status::False, "the driver still asks for a reset");
     node.gpus[3].recovery = Some(0);
-    assert_eq!((node.round().len(), node.status()), (0, Status::False));
+    assert_eq!((node.round(), node.status()), (vec![Action::LookSoon], Status::False));
     assert_eq!((told(&node.round()), node.status()), (vec!["FatalXid"], Status::True));
 }
 

@@ -45,23 +45,21 @@ fn every_entry_of_a_check_names_one_of_its_reasons() {
     }
 }
 
-/// What a case shows of what follows.
+/// Whether a case shows what follows.
 fn shows(case: &Case, check: Check, action: Action, is_gate: bool) -> bool {
-    let entry = check.entry();
-    let names = |case: &Case| case.reason.is_some_and(|named| entry.reasons.contains(&named.0));
+    let reasons = check.entry().reasons;
+    let is_named = case.reason.is_some_and(|named| reasons.contains(&named.0));
+    let comes_to = |wanted: Outcome| is_named && case.expected() == wanted;
+    let later = |is_it: fn(&Step) -> bool| {
+        let of_check = |step: &&Step| step.reason().is_none_or(|reason| reasons.contains(&reason));
+        case.then.iter().filter(of_check).any(is_it)
+    };
     match (action, is_gate) {
-        (Action::Block, _) => names(case) && case.expected() == Outcome::Failed,
-        (Action::Condition | Action::Event, true) => {
-            names(case) && case.expected() == Outcome::Ready
-        }
-        (Action::Condition, false) => {
-            case.then
-                .iter()
-                .any(|step| matches!(step, Step::Ill(reason, _) if entry.reasons.contains(reason)))
-                || names(case)
-        }
-        (Action::Event, false) => names(case),
-        (Action::Metric, _) => false,
+        (Action::Block, _) => comes_to(Outcome::Failed),
+        (Action::Condition | Action::Event, true) => comes_to(Outcome::Ready),
+        (Action::Condition, false) => later(|step| matches!(step, Step::Ill(..) | Step::Falls(..))),
+        (Action::Event, false) => later(|step| matches!(step, Step::Event(..) | Step::Told(..))),
+        (Action::Metric, _) => later(|step| matches!(step, Step::Metric(..))),
     }
 }
 
@@ -74,12 +72,47 @@ fn some_entry_of_each_check_shows_what_follows() {
         if claimants.is_empty() {
             continue;
         }
+        // Where it is looked at twice, the gate's is the costlier.
         let (action, is_gate) = match (entry.gate, entry.after) {
             (Some(action), _) => (action, true),
             (None, Some(action)) => (action, false),
-            (None, None) => unreachable!("the catalogue's own test refuses such a row"),
+            (None, None) => panic!("{} does nothing", entry.id),
         };
         let shown = claimants.iter().any(|case| shows(case, *check, action, is_gate));
         assert!(shown, "no case shows that {} ends in {action:?}", entry.id);
+    }
+}
+
+/// Whether a case shows that it is over.
+fn recovers(case: &Case) -> bool {
+    case.then.iter().any(|step| match step {
+        Step::Lift | Step::Ill(..) | Step::Well | Step::Event(..) | Step::Metric(..) => true,
+        Step::Fault(_) | Step::KillJoin | Step::Reboot | Step::Falls(..) | Step::Told(..) => false,
+    })
+}
+
+/// Rows whose end no case shows: what is over only with another machine or image, or is said once.
+const ENDLESS: [&str; 9] = [
+    "gpu.remap_exhaust",
+    "gpu.sram_threshold",
+    "nccl.segv",
+    "drv.min_version",
+    "drv.too_old",
+    "efa.topology",
+    "ctk.runtime",
+    "mem.peermem",
+    "canary.cuda",
+];
+
+#[test]
+fn some_entry_of_each_check_shows_its_end() {
+    let corpus = corpus();
+    for check in Check::ALL {
+        let id = check.entry().id;
+        let claimants = claimants(&corpus, *check);
+        if claimants.is_empty() || ENDLESS.contains(&id) {
+            continue;
+        }
+        assert!(claimants.into_iter().any(recovers), "no case shows the end of {id}");
     }
 }

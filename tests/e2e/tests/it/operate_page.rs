@@ -49,6 +49,7 @@ fn groups() -> Vec<(String, Belongs)> {
             (format!("In {phase}: {}", phase.proves()), belongs)
         })
         .collect();
+    groups.push(("After the join".into(), Box::new(|owner| owner == Owner::AfterJoin)));
     groups.push(("In any phase".into(), Box::new(|owner| owner == Owner::AnyPhase)));
     groups.push(("Seen only from outside".into(), Box::new(|owner| owner == Owner::Outside)));
     groups

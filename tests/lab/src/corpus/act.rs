@@ -3,22 +3,22 @@
 
 use std::time::{Duration, Instant};
 
+use contract::Phase;
 use contract::join_report::{JoinOutcome, PhaseReport, PhaseState};
-use contract::{Phase, Reason};
 use nix::sys::signal::Signal;
 
+use super::after;
 use super::case::{Case, Cue, Step};
 use super::judge::{Heard, Judgement, Line, judge};
 use super::observe::Node;
 use super::stage::Stage;
 use super::user_data::render;
-use crate::faults::Fault;
 
 /// Between two looks at a node.
-const POLL: Duration = Duration::from_millis(300);
+pub(super) const POLL: Duration = Duration::from_millis(300);
 
 /// How long a node may take to be Ready again after something has happened to it.
-const AGAIN: Duration = Duration::from_secs(120);
+pub(super) const AGAIN: Duration = Duration::from_secs(120);
 
 /// Plays a case; never fails itself: what goes wrong is in the line.
 pub async fn play(stage: &Stage, case: &Case) -> Line {
@@ -127,8 +127,13 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             tokio::time::sleep(Duration::from_secs(3)).await;
             stays_ready(node, lines)
         }
-        Step::Ill(reason, fault) => ill(node, *reason, fault).await,
-        Step::Restarts(reason, fault) => restarts(node, *reason, fault).await,
+        Step::Ill(reason, fault) => after::ill(node, *reason, fault).await,
+        Step::Falls(reason, fault) => after::falls(node, *reason, fault).await,
+        Step::Well => after::well(node).await,
+        Step::Event(reason, fault) => after::event(node, *reason, fault, true).await,
+        Step::Told(reason, fault) => after::event(node, *reason, fault, false).await,
+        Step::Metric(family, fault) => after::metric(node, family, fault).await,
+        Step::Restarts(reason, fault) => after::restarts(node, *reason, fault).await,
         Step::KillJoin => {
             kill_join(node)?;
             let attempt = report.attempt;
@@ -149,57 +154,6 @@ async fn take(node: &Node<'_>, step: &Step) -> Result<(), String> {
             .await?;
             stays_ready(node, lines)
         }
-    }
-}
-
-/// Lays a fault on a node that has joined, until its condition says so; lifts it, until it does not.
-async fn ill(node: &Node<'_>, reason: Reason, fault: &Fault) -> Result<(), String> {
-    let said = |error: anyhow::Error| format!("{error:#}");
-    stands(node, "True", "").await?;
-    node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
-    stands(node, "False", reason.name()).await?;
-    node.stage.lift(node.case, &fault.to_string()).await.map_err(said)?;
-    stands(node, "True", "").await.map(drop)
-}
-
-/// The same, and both of the agent's units are restarted while it is there.
-async fn restarts(node: &Node<'_>, reason: Reason, fault: &Fault) -> Result<(), String> {
-    let said = |error: anyhow::Error| format!("{error:#}");
-    stands(node, "True", "").await?;
-    let gpus = node.gpus_served().await.map_err(said)?;
-    node.stage.fault(node.case, &fault.to_string()).await.map_err(said)?;
-    let before = stands(node, "False", reason.name()).await?;
-    // The watch last: what it has sampled goes with it.
-    for unit in [contract::names::UNIT_JOIN, contract::names::UNIT_WATCH] {
-        let served = node.gpus_served().await.map_err(said)?;
-        if served != gpus {
-            return Err(format!("{served} of {gpus} GPUs are in the metrics"));
-        }
-        node.restart(unit).await.map_err(said)?;
-    }
-    let after = stands(node, "False", reason.name()).await?;
-    let since = |condition: &serde_json::Value| condition["lastTransitionTime"].clone();
-    if since(&before) != since(&after) {
-        return Err(format!("the restart has moved the condition: {before} became {after}"));
-    }
-    node.stage.lift(node.case, &fault.to_string()).await.map_err(said)?;
-    stands(node, "True", "").await?;
-    Ok(())
-}
-
-/// Waits until the Node's condition about its GPUs has this status and names the reason.
-async fn stands(node: &Node<'_>, status: &str, reason: &str) -> Result<serde_json::Value, String> {
-    let deadline = Instant::now() + AGAIN;
-    loop {
-        let condition = node.gpu_condition().await.unwrap_or_default();
-        let names = condition["message"].as_str().is_some_and(|text| text.contains(reason));
-        if condition["status"] == status && names {
-            return Ok(condition);
-        }
-        if Instant::now() >= deadline {
-            return Err(format!("the condition is not {status} for {reason}: {condition}"));
-        }
-        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -285,25 +285,66 @@ pub enum Step {
     /// must end by themselves, every GPU must be in the metrics until the watch ends, and the condition
     /// must stand as it stood, since when it stood.
     Restarts(Reason, Fault),
+    /// `falls FatalXid sxid=20034:fatal`: the same, without the end: what comes next brings that.
+    Falls(Reason, Fault),
+    /// `well`: the condition is True again.
+    Well,
+    /// `event PcieErrors aer=3:correctable`: the fault comes after the join; an event on the Node must name
+    /// the reason, another must say that it is over when the fault is lifted, and the condition stays True.
+    Event(Reason, Fault),
+    /// `told NcclCrash kmsg=…`: the same for what is past when it is said: nothing is taken back.
+    Told(Reason, Fault),
+    /// `metric DCGM_FI_DEV_ECC_SBE_VOL_TOTAL gpu-set=…`: a value of this family changes on the node's metrics,
+    /// and nothing else is said of it.
+    Metric(String, Fault),
+}
+
+impl Step {
+    /// The reason that it must bring.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Ill(reason, _)
+            | Self::Falls(reason, _)
+            | Self::Restarts(reason, _)
+            | Self::Event(reason, _)
+            | Self::Told(reason, _) => Some(*reason),
+            Self::Lift
+            | Self::Fault(_)
+            | Self::KillJoin
+            | Self::Reboot
+            | Self::Well
+            | Self::Metric(..) => None,
+        }
+    }
 }
 
 impl TryFrom<String> for Step {
     type Error = crate::faults::FaultError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if let Some((reason, fault)) = text.strip_prefix("ill ").and_then(|ill| ill.split_once(' '))
-            && let Ok(reason) = reason.parse()
-        {
-            return fault.parse().map(|fault| Self::Ill(reason, fault));
-        }
-        if let Some((reason, fault)) =
-            text.strip_prefix("restarts ").and_then(|rest| rest.split_once(' '))
-            && let Ok(reason) = reason.parse()
-        {
-            return fault.parse().map(|fault| Self::Restarts(reason, fault));
+        let words: Vec<&str> = text.splitn(3, ' ').collect();
+        if let [word, what, fault] = words[..] {
+            let of = |step: fn(Reason, Fault) -> Self| {
+                let reason = what.parse().ok()?;
+                Some(fault.parse().map(|fault| step(reason, fault)))
+            };
+            let step = match word {
+                "ill" => of(Self::Ill),
+                "falls" => of(Self::Falls),
+                "restarts" => of(Self::Restarts),
+                "event" => of(Self::Event),
+                "told" => of(Self::Told),
+                "metric" => Some(fault.parse().map(|fault| Self::Metric(what.to_owned(), fault))),
+                _ => None,
+            };
+            if let Some(step) = step {
+                return step;
+            }
         }
         match text.as_str() {
             "lift" => Ok(Self::Lift),
+            "well" => Ok(Self::Well),
             "kill-join" => Ok(Self::KillJoin),
             "reboot" => Ok(Self::Reboot),
             other => other.strip_prefix("fault ").unwrap_or(other).parse().map(Self::Fault),
@@ -431,10 +472,7 @@ fn place(path: &Path) -> usize {
 impl Case {
     /// Every reason that must be named, before the verdict or after it.
     pub fn names(&self) -> impl Iterator<Item = Reason> {
-        let later = self.then.iter().filter_map(|step| match step {
-            Step::Ill(reason, _) | Step::Restarts(reason, _) => Some(*reason),
-            _ => None,
-        });
+        let later = self.then.iter().filter_map(Step::reason);
         self.reason.map(|named| named.0).into_iter().chain(later)
     }
 
@@ -542,7 +580,7 @@ mod tests {
             .iter()
             .filter_map(|case| match case.reason?.0.entry().owner {
                 Owner::Phase(phase) => Some(phase),
-                Owner::AnyPhase | Owner::Outside => None,
+                Owner::AnyPhase | Owner::AfterJoin | Owner::Outside => None,
             })
             .collect();
         assert!(phases.first() == Some(&Phase::Identify), "{phases:?}");

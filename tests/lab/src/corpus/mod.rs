@@ -7,6 +7,7 @@
 //! [`observe`] reads every channel, [`metrics`] what a node's watch serves, [`judge`] compares: pure.
 
 pub mod act;
+mod after;
 pub mod case;
 pub mod judge;
 pub mod metrics;

@@ -81,6 +81,17 @@ impl Node<'_> {
         Heard { parameter, tag, condition, ..near }
     }
 
+    /// The events on the Node.
+    pub(super) async fn events(&self) -> Vec<serde_json::Value> {
+        let Some(report) = self.near().report else { return Vec::new() };
+        self.stage.events(&report.instance.name).await
+    }
+
+    /// What the watch serves at `/metrics`.
+    pub(super) async fn metrics(&self) -> anyhow::Result<String> {
+        metrics::scrape(&self.root()).await
+    }
+
     /// The Node's condition about its GPUs, as the API server has it.
     pub(super) async fn gpu_condition(&self) -> Option<serde_json::Value> {
         let name = self.near().report?.instance.name;

@@ -235,6 +235,13 @@ impl Stage {
         instances.into_iter().find(|instance| instance.instance_id == id)
     }
 
+    /// The events on a Node.
+    pub async fn events(&self, name: &str) -> Vec<Value> {
+        let all = self.cluster.get("/api/v1/namespaces/default/events").await.unwrap_or_default();
+        let items = all["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().filter(|event| event["involvedObject"]["name"] == name).collect()
+    }
+
     /// A Node object.
     pub async fn node(&self, name: &str) -> Option<Value> {
         self.cluster.get(&format!("/api/v1/nodes/{name}")).await

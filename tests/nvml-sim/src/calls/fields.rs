@@ -167,7 +167,7 @@ fn nvlink(gpu: &Gpu, field: c_uint, scope: c_uint) -> Result<Value, nvmlReturn_t
         // Receive errors and the like; then recoveries: well, badly, all.
         206..=212 if fifth => Ok(Value::Long(of_scope(nvlink, scope, errors.crc_data)?)),
         213 | 215 if fifth => Ok(Value::Long(of_scope(nvlink, scope, errors.recovery)?)),
-        214 if fifth => Ok(Value::Long(0)),
+        214 if fifth => Ok(Value::Long(of_scope(nvlink, scope, errors.recovery_failed)?)),
         _ => Err(NOT_SUPPORTED),
     }
 }

@@ -98,6 +98,12 @@ pub enum Trouble {
     FabricHealth(FabricIllness),
     /// A program that nobody knows uses it.
     StrayProcess(u32),
+    /// A program that uses it hangs in the kernel.
+    StuckProcess(u32),
+    /// It is as warm as it may become.
+    Hot,
+    /// An `NVLink` did not come up again after errors.
+    NvlinkRecoveryFailed,
 }
 
 /// Enums whose variants have names, and a number for NVML.
@@ -185,7 +191,7 @@ impl Trouble {
             | Self::EccOff
             | Self::SramThreshold => self.corrupt(gpu),
             Self::PersistenceOff => gpu.persistence = false,
-            Self::NvlinkErrors | Self::NvlinkDown(_) => self.cut(gpu),
+            Self::NvlinkErrors | Self::NvlinkDown(_) | Self::NvlinkRecoveryFailed => self.cut(gpu),
             Self::MigOn => gpu.mig = Some(true),
             Self::MigLayout(profiles) => {
                 gpu.mig = Some(true);
@@ -207,13 +213,9 @@ impl Trouble {
             Self::FabricState(_) | Self::FabricError(_) | Self::FabricHealth(_) => {
                 self.unweave(gpu);
             }
-            Self::StrayProcess(pid) => gpu.processes.push(Process {
-                pid: *pid,
-                name: "python3".to_owned(),
-                memory_mib: 512,
-                graphics: false,
-                mig_device: None,
-            }),
+            Self::StrayProcess(pid) => gpu.processes.push(process(*pid, None)),
+            Self::StuckProcess(pid) => gpu.processes.push(process(*pid, Some('D'))),
+            Self::Hot => gpu.temperature_c = HOT,
         }
     }
 
@@ -272,10 +274,16 @@ impl Trouble {
     fn cut(&self, gpu: &mut Gpu) {
         let Some(nvlink) = &mut gpu.nvlink else { return };
         match self {
+            Self::NvlinkRecoveryFailed => nvlink.errors.recovery_failed += 1,
             Self::NvlinkDown(link) => nvlink.down |= 1_u32.checked_shl(*link).unwrap_or_default(),
             _ => {
-                nvlink.errors =
-                    NvlinkErrors { crc_flit: 120, crc_data: 40, replay: 300, recovery: 4 };
+                nvlink.errors = NvlinkErrors {
+                    crc_flit: 120,
+                    crc_data: 40,
+                    replay: 300,
+                    recovery: 4,
+                    ..nvlink.errors
+                };
             }
         }
     }
@@ -310,6 +318,7 @@ impl Trouble {
             Self::FabricError(_) => "fabric-error",
             Self::FabricHealth(_) => "fabric-health",
             Self::StrayProcess(_) => "stray-process",
+            Self::StuckProcess(_) => "stuck-process",
             plain => PLAIN.iter().find(|(_, one)| one == plain).map_or("", |(name, _)| name),
         }
     }
@@ -323,7 +332,8 @@ impl Trouble {
             | Self::PcieGeneration(number)
             | Self::NvlinkDown(number)
             | Self::FabricError(number)
-            | Self::StrayProcess(number) => Some(number.to_string()),
+            | Self::StrayProcess(number)
+            | Self::StuckProcess(number) => Some(number.to_string()),
             Self::Throttle(cause) => Some(cause.text().to_owned()),
             Self::Aer(kind) => Some(kind.text().to_owned()),
             Self::FabricState(stage) => Some(stage.text().to_owned()),
@@ -353,13 +363,28 @@ impl Trouble {
             "fabric-error" => number().map(Self::FabricError),
             "fabric-health" => FabricIllness::named(value).map(Self::FabricHealth),
             "stray-process" => number().map(Self::StrayProcess),
+            "stuck-process" => number().map(Self::StuckProcess),
             _ => None,
         }
     }
 }
 
+/// Where every GPU here slows down, or nearly so.
+const HOT: u32 = 90;
+
+fn process(pid: u32, state: Option<char>) -> Process {
+    Process {
+        pid,
+        name: "python3".to_owned(),
+        memory_mib: 512,
+        graphics: false,
+        state,
+        mig_device: None,
+    }
+}
+
 /// Those without a value.
-const PLAIN: [(&str, Trouble); 15] = [
+const PLAIN: [(&str, Trouble); 17] = [
     ("gpu-off-bus", Trouble::OffBus),
     ("gpu-reset-required", Trouble::ResetRequired),
     ("gpu-hang", Trouble::Hang),
@@ -374,5 +399,7 @@ const PLAIN: [(&str, Trouble); 15] = [
     ("sram-threshold", Trouble::SramThreshold),
     ("persistence-off", Trouble::PersistenceOff),
     ("nvlink-errors", Trouble::NvlinkErrors),
+    ("nvlink-recovery-failed", Trouble::NvlinkRecoveryFailed),
+    ("gpu-hot", Trouble::Hot),
     ("mig-on", Trouble::MigOn),
 ];

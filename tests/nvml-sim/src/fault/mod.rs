@@ -58,6 +58,8 @@ pub enum Fault {
     EfaDown(String),
     /// The EFA devices are away from the GPUs: no IOMMU group, no common root port.
     EfaApart,
+    /// A counter of an EFA device has gone up by a thousand.
+    EfaErrors(String, String),
 }
 
 impl Fault {
@@ -109,6 +111,11 @@ impl Fault {
                 let missing = name.clone().or(last);
                 state.efa.retain(|efa| Some(&efa.name) != missing.as_ref());
             }
+            Self::EfaErrors(name, counter) => {
+                for efa in state.efa.iter_mut().filter(|efa| efa.name == *name) {
+                    *efa.counters.entry(counter.clone()).or_default() += 1000;
+                }
+            }
             Self::EfaDown(name) => {
                 for efa in state.efa.iter_mut().filter(|efa| efa.name == *name) {
                     efa.up = false;
@@ -153,6 +160,7 @@ impl fmt::Display for Fault {
             Self::EfaMissing(Some(name)) => write!(f, "efa-missing={name}"),
             Self::EfaDown(name) => write!(f, "efa-down={name}"),
             Self::EfaApart => f.write_str("efa-apart"),
+            Self::EfaErrors(name, counter) => write!(f, "efa-errors={name}:{counter}"),
         }
     }
 }
@@ -209,6 +217,10 @@ fn parse(name: &str, value: Option<&str>) -> Option<Fault> {
         "gpu-lost" => Some(Fault::GpuLost(number(value)?)),
         "efa-missing" => Some(Fault::EfaMissing(Some(value.to_owned()))),
         "efa-down" => Some(Fault::EfaDown(value.to_owned())),
+        "efa-errors" => {
+            let (name, counter) = value.split_once(':')?;
+            Some(Fault::EfaErrors(name.to_owned(), counter.to_owned()))
+        }
         _ => {
             let (which, rest) =
                 value.split_once(':').map_or((value, None), |(which, rest)| (which, Some(rest)));
@@ -222,7 +234,7 @@ mod tests {
     use super::*;
     use crate::profile::for_instance_type;
 
-    const NAMES: [&str; 44] = [
+    const NAMES: [&str; 48] = [
         "driver-library-mismatch",
         "driver-not-loaded",
         "driver-hang",
@@ -267,6 +279,10 @@ mod tests {
         "efa-missing=rdmap79s0",
         "efa-down=rdmap79s0",
         "efa-apart",
+        "efa-errors=rdmap79s0:rx_drops",
+        "gpu-hot=0",
+        "stuck-process=0:4242",
+        "nvlink-recovery-failed=0",
     ];
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::state::{Setup, State};
+use crate::state::{Process, Setup, State};
 
 /// One simulated file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,17 @@ pub fn node_files(state: &State) -> Vec<NodeFile> {
         files.extend(driver::trees(state));
     }
     files.push(text("/proc/modules", modules));
+    for process in state.gpus.iter().flat_map(|gpu| &gpu.processes) {
+        files.extend(process.state.map(|state| stat(process, state)));
+    }
     files
+}
+
+/// What `/proc/<pid>/stat` says of a program: name, state, and when it was started.
+fn stat(process: &Process, state: char) -> NodeFile {
+    let Process { pid, name, .. } = process;
+    let rest = "1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 7700 0 0";
+    text(format!("/proc/{pid}/stat"), format!("{pid} ({name}) {state} {rest}\n"))
 }
 
 /// Makes the files below `root` those of this state: writes them, and removes what a node in this

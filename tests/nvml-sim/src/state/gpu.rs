@@ -123,6 +123,11 @@ const fn no(value: &bool) -> bool {
     !*value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// Percentages of time in which units were busy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -278,6 +283,9 @@ pub struct NvlinkErrors {
     pub replay: u64,
     /// Links trained anew.
     pub recovery: u64,
+    /// Links that did not come up again; only the fifth generation counts them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recovery_failed: u64,
 }
 
 impl NvlinkErrors {
@@ -312,6 +320,9 @@ pub struct Process {
     /// Whether it draws; else it computes.
     #[serde(default)]
     pub graphics: bool,
+    /// Its state where it has files in `/proc`: `D` hangs in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<char>,
     /// The MIG device that it uses, by position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mig_device: Option<usize>,

@@ -37,6 +37,7 @@ fn programs_are_told_with_what_they_use() {
             name: "/usr/bin/python3".into(),
             memory_mib: 1024,
             graphics: false,
+            state: None,
             mig_device: None,
         },
         Process {
@@ -44,6 +45,7 @@ fn programs_are_told_with_what_they_use() {
             name: "Xorg".into(),
             memory_mib: 10,
             graphics: true,
+            state: None,
             mig_device: None,
         },
     ];

@@ -46,6 +46,7 @@ fn healthy() -> DriverFacts {
             chosen: None,
             device_nodes: (0..8).collect(),
             driven: (0..8).map(address).collect(),
+            peermem: false,
         },
         library_version: Some("580.95.05".into()),
         nvml: NvmlFacts {
