@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agent::gpu::checks::over_time::signs;
 use agent::gpu::probe::{Helper, Outcome};
 use agent::host::{Deadline, Root};
-use agent::phases::drivers::{DriverFacts, Expected, gather_with, report, verdict};
+use agent::phases::drivers::{DriverFacts, Expected, after_join, gather_with, report, verdict};
 use contract::{Finding, Verdict};
 use nvml_sim::fault::Fault;
 use nvml_sim::profile::{for_instance_type, instance_types};
@@ -71,6 +72,12 @@ async fn every_simulated_instance_type_is_proven() {
         let facts = Node::new(&state).gather(LONG).await;
         let expected = of(instance_type);
         assert_eq!(verdict(&facts, &expected), Verdict::Pass, "{instance_type}: {facts:#?}");
+        // What the watch looks at besides finds nothing either, on whatever a type has.
+        assert_eq!(after_join(&facts, &expected), [], "{instance_type}: {facts:#?}");
+        let signs = signs(&facts);
+        let counted: Vec<_> = signs.counted.iter().filter(|one| one.total > 0).collect();
+        assert!(counted.is_empty() && signs.stuck.is_empty(), "{instance_type}: {signs:#?}");
+        assert_eq!(signs.slowed.len(), state.gpus.len(), "{instance_type}");
         let gpus = report(&facts, &expected);
         let count = u32::try_from(state.gpus.len()).unwrap();
         assert_eq!(
@@ -100,6 +107,39 @@ async fn readings_are_those_of_the_driver() {
     assert_eq!(readings.fabric.as_ref().map(|fabric| fabric.state), Some(3));
     assert_eq!(readings.nvlink_kib, Some((0, 0)));
     assert_eq!(readings.mig, Some(false));
+}
+
+#[tokio::test]
+async fn what_only_the_watch_looks_at_is_read_of_every_generation() {
+    // Before T.Limit, with it, and with the fifth generation's NVLinks.
+    for (instance_type, has_nvlinks, counts_failures) in [
+        ("g4dn.12xlarge", false, false),
+        ("p4d.24xlarge", true, false),
+        ("p5.48xlarge", true, false),
+        ("p6-b200.48xlarge", true, true),
+    ] {
+        let mut state = for_instance_type(instance_type).unwrap();
+        for fault in
+            ["gpu-hot=1", "nvlink-errors=1", "nvlink-recovery-failed=1", "stuck-process=1:42"]
+        {
+            fault.parse::<Fault>().unwrap().apply(&mut state);
+        }
+        let facts = Node::new(&state).gather(LONG).await;
+        let readings = |index: usize| &facts.nvml.gpus[index].readings;
+        let margin = |index| readings(index).slowdown_margin.unwrap();
+        assert!(margin(0) > 10 && margin(1) <= 3, "{instance_type}: {} {}", margin(0), margin(1));
+        assert_eq!(readings(1).processes, [42], "{instance_type}");
+        assert_eq!(facts.stuck.len(), 1, "{instance_type}");
+        let errors = readings(1).nvlink_errors;
+        assert_eq!(errors.is_some(), has_nvlinks, "{instance_type}: {errors:?}");
+        let recoveries = errors.and_then(|errors| errors.recoveries);
+        assert_eq!(recoveries, has_nvlinks.then_some(4), "{instance_type}: {errors:?}");
+        let failed = errors.and_then(|errors| errors.failed_recoveries);
+        assert_eq!(failed, counts_failures.then_some(1), "{instance_type}: {errors:?}");
+        let named: Vec<_> =
+            after_join(&facts, &of(instance_type)).into_iter().map(|found| found.reason).collect();
+        assert_eq!(named, [contract::Reason::TemperatureNearLimit], "{instance_type}");
+    }
 }
 
 #[tokio::test]

@@ -210,24 +210,7 @@ impl Node {
                 // A slow call: the round comes late.
                 self.now += Duration::from_secs(1 + self.random.below(8));
             }
-            4 => {
-                // One call fails once.
-                let code = self.random.pick(&[999, 10, 19, 17]);
-                let error = CallError { call: "x".into(), code, text: "once".into() };
-                self.facts.nvml.gpus[gpu].error = Some(error);
-                self.round();
-            }
-            5 => {
-                // The helper dies once, or the library does not open once.
-                let error = CallError { call: "nvmlInit".into(), code: 999, text: "once".into() };
-                self.facts.nvml.outcome = if self.random.below(2) == 0 {
-                    Outcome::HelperFailed("it ended with signal 9 while asking for GPU 0".into())
-                } else {
-                    Outcome::Failed(Failure::Init { library: "l".into(), error })
-                };
-                self.facts.nvml.gpus.truncate(gpu);
-                self.round();
-            }
+            4 | 5 => self.fail_once(gpu),
             6 => {
                 // Corrected errors are what ECC is for.
                 if let Some(ecc) = &mut self.facts.nvml.gpus[gpu].readings.ecc {
@@ -244,26 +227,7 @@ impl Node {
             8 => self
                 .log("nvidia-nvswitch1: SXid (PCI:0000:c1:00.0): 28006, Non-fatal, Link 46", None),
             9 => return self.errors_of_links(gpu),
-            10 => {
-                // A clock changes: for a round the hardware says that it holds it down.
-                self.readings(gpu).clock_event_reasons = Some(self.random_slowdown());
-                self.round();
-            }
-            11 => {
-                // A program waits for its disk.
-                let process = StuckProcess {
-                    pid: 7,
-                    started: self.now.as_secs(),
-                    name: "python3".into(),
-                    state: 'D',
-                    gpus: vec![0],
-                };
-                self.facts.stuck.push(process);
-                self.round();
-            }
-            12 => {
-                self.kernel("python3[7]: segfault at 0 ip 1 sp 2 error 4 in libnccl.so.2[7f+1]");
-            }
+            10..=12 => self.pass_by(gpu),
             13 => {
                 let code = self.random.pick(&[163, 162, 164, 121, 4711]);
                 self.xid(gpu, &format!("{code}, words"), None);
@@ -277,8 +241,47 @@ impl Node {
         self.facts = healthy;
     }
 
-    fn random_slowdown(&mut self) -> u64 {
-        self.random.pick(&[0x8, 0x48, 0x88, 0x20])
+    /// A call fails, the helper dies, or the library does not open, and the next time it does.
+    fn fail_once(&mut self, gpu: usize) {
+        let kind = self.random.below(3);
+        let code = self.random.pick(&[999, 10, 19, 17]);
+        let error = CallError { call: "x".into(), code, text: "once".into() };
+        match kind {
+            0 => self.facts.nvml.gpus[gpu].error = Some(error),
+            1 => {
+                let why = "it ended with signal 9 while asking for GPU 0".into();
+                self.facts.nvml.outcome = Outcome::HelperFailed(why);
+                self.facts.nvml.gpus.truncate(gpu);
+            }
+            _ => {
+                let error = CallError { code: 999, ..error };
+                let failure = Failure::Init { library: "l".into(), error };
+                self.facts.nvml.outcome = Outcome::Failed(failure);
+                self.facts.nvml.gpus.truncate(gpu);
+            }
+        }
+        self.round();
+    }
+
+    /// What is there for a round and means nothing: a clock changes, and hardware says for that moment that it
+    /// holds it down; a program waits for its disk; one crashes.
+    fn pass_by(&mut self, gpu: usize) {
+        match self.random.below(3) {
+            0 => {
+                let mask = self.random.pick(&[0x8, 0x48, 0x88, 0x20]);
+                self.readings(gpu).clock_event_reasons = Some(mask);
+            }
+            1 => {
+                let (name, started) = ("python3".to_owned(), self.now.as_secs());
+                let process = StuckProcess { pid: 7, started, name, state: 'D', gpus: vec![0] };
+                self.facts.stuck.push(process);
+            }
+            _ => {
+                let line = "python3[7]: segfault at 0 ip 1 sp 2 error 4 in libnccl.so.2[7f+1]";
+                self.kernel(line);
+            }
+        }
+        self.round();
     }
 
     /// A few errors that links correct: they stay counted.

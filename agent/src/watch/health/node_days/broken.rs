@@ -184,8 +184,10 @@ fn every_fault_in_such_days_is_seen_and_its_end_too() {
     });
 }
 
-/// What is worth an event, and the event's reason.
-const SIGNS: &[(&str, fn(&mut Node, usize))] = &[
+/// What is worth an event: the event's reason, and what brings it.
+type Sign = (&'static str, fn(&mut Node, usize));
+
+const SIGNS: &[Sign] = &[
     ("HardwareSlowdown", |n, g| n.readings(g).clock_event_reasons = Some(0x8)),
     ("ThermalSlowdown", |n, g| n.readings(g).clock_event_reasons = Some(0x48)),
     ("PowerBrakeSlowdown", |n, g| n.readings(g).clock_event_reasons = Some(0x88)),
