@@ -125,6 +125,8 @@ pub const DRA_DRIVER: &str = "gpu.nvidia.com";
 pub const LABEL_NODE_TYPE: &str = "node-type";
 /// Label with a pool's name.
 pub const LABEL_POOL: &str = "rollcall.dev/pool";
+/// Label of nodes that NVIDIA's device plugin, as `control` installs it, runs on: `install`.
+pub const LABEL_DEVICE_PLUGIN: &str = "rollcall.dev/device-plugin";
 
 /// Prefix of the serial console's line.
 pub const CONSOLE_PREFIX: &str = "ROLLCALL ";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, InstanceTypeInfo, ResourceType, Tag, TagSpecification,
+    Filter, InstanceType, InstanceTypeInfo, NetworkInfo, ResourceType, Tag, TagSpecification,
 };
 use contract::agent_config::ExpectedGpus;
 
@@ -50,6 +50,36 @@ pub struct TypeFacts {
     pub instance_storage: bool,
     /// Virtual CPUs.
     pub vcpus: u32,
+    /// EFA devices that it can have.
+    pub efa_devices: u32,
+    /// Its network cards, by index.
+    pub network_cards: Vec<NetworkCard>,
+}
+
+impl TypeFacts {
+    /// A small type for tests.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            architecture: "x86_64".into(),
+            gpus: None,
+            instance_storage: false,
+            vcpus: 2,
+            efa_devices: 0,
+            network_cards: Vec::new(),
+        }
+    }
+}
+
+/// A network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkCard {
+    /// Its index.
+    pub index: u32,
+    /// Whether an interface on it can have EFA.
+    pub efa: bool,
+    /// Whether an interface on it can have EFA alone.
+    pub efa_only: bool,
 }
 
 /// What instance types are. A type that EC2 does not know is refused by EC2.
@@ -96,13 +126,37 @@ pub async fn gpu_counts(
 fn type_facts(info: &InstanceTypeInfo) -> TypeFacts {
     let architectures =
         info.processor_info().map(|p| p.supported_architectures()).unwrap_or_default();
+    let network = info.network_info();
     let arm = architectures.iter().any(|a| a.as_str() == "arm64");
     TypeFacts {
         architecture: if arm { "arm64" } else { "x86_64" }.to_owned(),
         gpus: gpus(info),
         instance_storage: info.instance_storage_supported().unwrap_or(false),
         vcpus: info.v_cpu_info().and_then(|v| v.default_v_cpus()).unwrap_or(0).unsigned_abs(),
+        efa_devices: network
+            .and_then(|network| network.efa_info())
+            .and_then(|efa| efa.maximum_efa_interfaces())
+            .unwrap_or(0)
+            .unsigned_abs(),
+        network_cards: network.map(network_cards).unwrap_or_default(),
     }
+}
+
+fn network_cards(network: &NetworkInfo) -> Vec<NetworkCard> {
+    let efa = network.efa_supported().unwrap_or(false);
+    let cards = network.network_cards().iter().map(|card| {
+        let kinds = card.interface_types();
+        let has = |kind: &str| kinds.iter().any(|known| known.as_str() == kind);
+        NetworkCard {
+            index: card.network_card_index().unwrap_or(0).unsigned_abs(),
+            // Before EC2 told the kinds, every card of a type with EFA had it.
+            efa: efa && (kinds.is_empty() || has("efa")),
+            efa_only: has("efa-only"),
+        }
+    });
+    let mut cards: Vec<_> = cards.collect();
+    cards.sort_by_key(|card| card.index);
+    cards
 }
 
 /// NVIDIA's GPUs: those of other makers (g4ad) are none of ours.

@@ -86,6 +86,7 @@ pub async fn patiently(
             error.code(),
             Some("DependencyViolation" | "InvalidIPAddress.InUse" | "InvalidParameterValue")
                 | Some("InvalidNetworkInterface.InUse" | "ResourceInUse")
+                | Some("InvalidPlacementGroup.InUse")
         )
     };
     let mut last = None;

@@ -4,6 +4,7 @@
 
 pub mod cidr;
 pub mod json_schema;
+pub mod network;
 pub mod overlay;
 mod pool;
 pub mod problem;

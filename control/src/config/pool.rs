@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use contract::agent_config::Repair;
+use contract::names::{LABEL_DEVICE_PLUGIN, LABEL_NODE_TYPE, LABEL_POOL};
 
+use crate::config::network::{check_id, is_zone_id};
 use crate::config::raw::{RawPool, RawSize, RawTaint};
 use crate::config::resolve::{Judge, check_name, check_tags};
-use crate::config::spec::{Capacity, DevicePlugin, PoolClass, PoolSpec, Size, Taint};
+use crate::config::spec::{Capacity, DevicePlugin, Placement, PoolClass, PoolSpec, Size, Taint};
 
 /// The longest pool name: with the fleet's it must fit the name of a launch template and of a
 /// node group.
@@ -43,9 +45,15 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
         );
     }
     let quorum = size.map(|size| quorum(judge, path, raw.quorum, size));
+    let capacity = capacity(judge, path, raw);
+    let placement = placement(judge, path, raw, capacity.as_ref());
+    let zones = zones(judge, path, raw.zones.as_deref().unwrap_or_default());
 
     let (class, name) = (class?, raw.name.clone()?);
     let mut labels = PoolSpec::class_labels(class, &name);
+    if plugin == DevicePlugin::Install {
+        labels.insert(LABEL_DEVICE_PLUGIN.to_owned(), "install".to_owned());
+    }
     labels.extend(raw.labels.clone().unwrap_or_default());
     let mut all_taints = PoolSpec::class_taints(class);
     all_taints.extend(own_taints);
@@ -60,10 +68,10 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
         labels,
         taints: all_taints,
         tags,
-        capacity: match raw.capacity.as_deref() {
-            Some("spot") => Capacity::Spot,
-            _ => Capacity::OnDemand,
-        },
+        capacity: capacity?,
+        zones,
+        efa: raw.efa == Some(true),
+        placement,
         quorum: quorum?,
         repair: match raw.repair.as_deref() {
             Some("off") => Repair::Off,
@@ -71,6 +79,77 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
             _ => Repair::default(),
         },
     })
+}
+
+/// How the pool is paid; none where it needs a reservation and names none.
+fn capacity(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Capacity> {
+    let at = format!("{path}.reservation");
+    if let Some(id) = &raw.reservation {
+        check_id(judge, &at, id, "cr-");
+    }
+    let way = raw.capacity.as_deref().unwrap_or("on-demand");
+    match (way, raw.reservation.clone()) {
+        ("reserved", Some(id)) => Some(Capacity::Reserved(id)),
+        ("capacity-block", Some(id)) => Some(Capacity::Block(id)),
+        ("reserved" | "capacity-block", None) => {
+            judge.say(at, format!("is missing: `capacity: {way}` is nothing without it"));
+            None
+        }
+        (way, reservation) => {
+            if reservation.is_some() {
+                let ways = "`capacity: reserved` or `capacity: capacity-block`";
+                judge.say(at, format!("goes with {ways} alone"));
+            }
+            Some(if way == "spot" { Capacity::Spot } else { Capacity::OnDemand })
+        }
+    }
+}
+
+fn placement(
+    judge: &mut Judge,
+    path: &str,
+    raw: &RawPool,
+    capacity: Option<&Capacity>,
+) -> Placement {
+    let ours = raw.placement.as_deref() == Some("cluster");
+    let zones = raw.zones.as_ref().map_or(0, Vec::len);
+    if ours && zones != 1 {
+        let message = "needs one zone in `zones`: such a group lies in one";
+        judge.say(format!("{path}.placement"), message);
+    }
+    let Some(name) = &raw.placement_group else {
+        if ours && capacity.is_some_and(|capacity| capacity.reservation().is_some()) {
+            let message = "a reservation takes no instances of a new placement group: name the one \
+                           that it was made in, if any, with `placementGroup`";
+            judge.say(format!("{path}.placement"), message);
+        }
+        return if ours { Placement::Cluster } else { Placement::Anywhere };
+    };
+    if ours {
+        let message = "does not go with `placement: cluster`, which makes a group";
+        judge.say(format!("{path}.placementGroup"), message);
+    }
+    if name.is_empty() || name.len() > 255 || !name.is_ascii() {
+        judge.say(format!("{path}.placementGroup"), "must be 1 to 255 ASCII characters");
+    }
+    Placement::Existing(name.clone())
+}
+
+fn zones(judge: &mut Judge, path: &str, typed: &[Option<String>]) -> Vec<String> {
+    let mut zones = Vec::new();
+    for (index, zone) in typed.iter().enumerate() {
+        let Some(zone) = zone else { continue };
+        let named =
+            zone.split('-').count() >= 3 && zone.ends_with(|c: char| c.is_ascii_lowercase());
+        let at = format!("{path}.zones[{index}]");
+        if !is_zone_id(zone) && !named {
+            judge.say(at, format!("`{zone}` is not of the form `use1-az4` or `us-east-1a`"));
+        } else if zones.contains(zone) {
+            judge.say(at, format!("`{zone}` is there twice"));
+        }
+        zones.push(zone.clone());
+    }
+    zones
 }
 
 fn class_of(word: Option<&str>) -> Option<PoolClass> {
@@ -151,8 +230,8 @@ fn check_image(judge: &mut Judge, path: &str, image: &str) {
 /// kubelet refuses to start with most `kubernetes.io` labels (NodeRestriction): the node would
 /// never join.
 fn check_labels(judge: &mut Judge, path: &str, labels: Option<&BTreeMap<String, String>>) {
-    const OWN: [&str; 4] =
-        ["node-type", "rollcall.dev/pool", "nvidia.com/gpu", "eks.amazonaws.com"];
+    const OWN: [&str; 5] =
+        [LABEL_NODE_TYPE, LABEL_POOL, LABEL_DEVICE_PLUGIN, "nvidia.com/gpu", "eks.amazonaws.com"];
     for (key, value) in labels.into_iter().flatten() {
         let at = format!("{path}.labels[\"{key}\"]");
         let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);

@@ -16,6 +16,8 @@ pub struct RawFleet {
     pub(crate) kubernetes: Option<String>,
     pub(crate) agent: Option<RawAgent>,
     pub(crate) network: Option<RawNetwork>,
+    pub(crate) roles: Option<RawRoles>,
+    pub(crate) device_plugin_image: Option<String>,
     pub(crate) evidence_bucket: Option<String>,
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) pools: Option<Vec<RawPool>>,
@@ -33,11 +35,32 @@ pub(crate) struct RawAgent {
 
 /// The network.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct RawNetwork {
     pub(crate) cidr: Option<String>,
     pub(crate) zones: Option<u64>,
+    pub(crate) zone_ids: Option<Vec<Option<String>>>,
     pub(crate) nat: Option<String>,
+    pub(crate) endpoints: Option<String>,
+    pub(crate) existing: Option<RawExisting>,
+}
+
+/// A network that is there already.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RawExisting {
+    pub(crate) vpc: Option<String>,
+    pub(crate) private_subnets: Option<Vec<Option<String>>>,
+    pub(crate) public_subnets: Option<Vec<Option<String>>>,
+}
+
+/// Roles that are there already, by ARN.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RawRoles {
+    pub(crate) cluster: Option<String>,
+    pub(crate) system_node: Option<String>,
+    pub(crate) gpu_node: Option<String>,
 }
 
 /// One pool.
@@ -56,6 +79,11 @@ pub(crate) struct RawPool {
     pub(crate) taints: Option<Vec<RawTaint>>,
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) capacity: Option<String>,
+    pub(crate) reservation: Option<String>,
+    pub(crate) zones: Option<Vec<Option<String>>>,
+    pub(crate) efa: Option<bool>,
+    pub(crate) placement: Option<String>,
+    pub(crate) placement_group: Option<String>,
     pub(crate) replace_failed: Option<u64>,
     pub(crate) quorum: Option<u64>,
     pub(crate) repair: Option<String>,

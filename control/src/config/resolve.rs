@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::cidr::Cidr;
+use crate::config::network::{self, Nat, NetworkSpec};
 use crate::config::pool;
 use crate::config::problem::Problem;
-use crate::config::raw::{RawAgent, RawFleet, RawNetwork};
-use crate::config::spec::{AgentSource, FleetSpec, Nat, NetworkSpec, PoolClass, PoolSpec};
+use crate::config::raw::{RawAgent, RawFleet, RawRoles};
+use crate::config::spec::{
+    AgentSource, DevicePlugin, ExistingRoles, FleetSpec, PoolClass, PoolSpec,
+};
 
 /// The only version of the format.
 pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
@@ -15,9 +17,6 @@ pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
 pub const KIND: &str = "Fleet";
 /// The longest fleet name: what leaves room for pool names in every AWS name made from it.
 pub const FLEET_NAME_MAX: usize = 32;
-
-const CIDR: &str = "10.0.0.0/16";
-const ZONES: u64 = 2;
 
 /// Collects problems under their paths.
 #[derive(Debug, Default)]
@@ -46,13 +45,15 @@ pub fn resolve(raw: &RawFleet, problems: &mut Vec<Problem>) -> Option<FleetSpec>
         check_version(&mut judge, version);
     }
     let agent = raw.agent.as_ref().and_then(|raw| agent(&mut judge, raw));
-    let network = network(&mut judge, raw.network.clone().unwrap_or_default());
+    let network = network::resolve(&mut judge, &raw.network.clone().unwrap_or_default());
+    let roles = roles(&mut judge, raw.roles.clone().unwrap_or_default());
     let tags = raw.tags.clone().unwrap_or_default();
     check_tags(&mut judge, "tags", &tags);
     if let Some(bucket) = &raw.evidence_bucket {
         check_bucket(&mut judge, bucket);
     }
     let pools = pools(&mut judge, raw);
+    check_plugin_image(&mut judge, raw, network.as_ref(), pools.as_deref());
     problems.append(&mut judge.problems);
     Some(FleetSpec {
         name: raw.name.clone()?,
@@ -60,6 +61,8 @@ pub fn resolve(raw: &RawFleet, problems: &mut Vec<Problem>) -> Option<FleetSpec>
         kubernetes: raw.kubernetes.clone()?,
         agent: agent?,
         network: network?,
+        roles,
+        device_plugin_image: raw.device_plugin_image.clone(),
         evidence_bucket: raw.evidence_bucket.clone(),
         tags,
         pools: pools?,
@@ -172,35 +175,45 @@ fn fetched(judge: &mut Judge, raw: &RawAgent) -> Option<AgentSource> {
     Some(AgentSource::Fetched { url, sha256 })
 }
 
-fn network(judge: &mut Judge, raw: RawNetwork) -> Option<NetworkSpec> {
-    let zones = raw.zones.unwrap_or(ZONES);
-    if !(2..=6).contains(&zones) {
-        judge.say("network.zones", format!("must be 2 to 6 (EKS needs two), is {zones}"));
+/// A role as IAM names it: with its partition and account, so that nobody's is meant by chance.
+fn roles(judge: &mut Judge, raw: RawRoles) -> ExistingRoles {
+    let named =
+        [("cluster", &raw.cluster), ("systemNode", &raw.system_node), ("gpuNode", &raw.gpu_node)];
+    for (field, arn) in named {
+        let Some(arn) = arn else { continue };
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let legal = matches!(parts[..], ["arn", _, "iam", "", account, role]
+            if account.len() == 12
+                && account.chars().all(|c| c.is_ascii_digit())
+                && role.strip_prefix("role/").is_some_and(|name| !name.is_empty()));
+        if !legal {
+            let form = "is not of the form `arn:aws:iam::111122223333:role/name`";
+            judge.say(format!("roles.{field}"), format!("`{arn}` {form}"));
+        }
     }
-    let nat = match raw.nat.as_deref() {
-        Some("per-zone") => Nat::PerZone,
-        _ => Nat::One,
-    };
-    let cidr = cidr(judge, raw.cidr.as_deref().unwrap_or(CIDR))?;
-    Some(NetworkSpec { cidr, zones: usize::try_from(zones).ok()?, nat })
+    ExistingRoles { cluster: raw.cluster, system_node: raw.system_node, gpu_node: raw.gpu_node }
 }
 
-fn cidr(judge: &mut Judge, text: &str) -> Option<Cidr> {
-    let cidr = match text.parse::<Cidr>() {
-        Ok(cidr) => cidr,
-        Err(error) => {
-            judge.say("network.cidr", format!("`{text}` {error}"));
-            return None;
+/// NVIDIA's image lies in a registry that a network without a way out does not reach.
+fn check_plugin_image(
+    judge: &mut Judge,
+    raw: &RawFleet,
+    network: Option<&NetworkSpec>,
+    pools: Option<&[PoolSpec]>,
+) {
+    let closed = matches!(network, Some(NetworkSpec::Own(own)) if own.nat == Nat::None);
+    let installs = |pool: &PoolSpec| pool.device_plugin == DevicePlugin::Install;
+    match &raw.device_plugin_image {
+        Some(image) if image.is_empty() || !image.chars().all(|c| c.is_ascii_graphic()) => {
+            judge.say("devicePluginImage", "must be an image's name, without spaces");
         }
-    };
-    // AWS takes /16 to /28; below /20 the subnets would hold no fleet.
-    if !(16..=20).contains(&cidr.prefix()) {
-        judge.say("network.cidr", format!("`{text}` must have a prefix of 16 to 20"));
+        None if closed && pools.is_some_and(|pools| pools.iter().any(installs)) => {
+            let message =
+                "is missing: with `nat: none` no node reaches nvcr.io; name a copy in ECR";
+            judge.say("devicePluginImage", message);
+        }
+        Some(_) | None => {}
     }
-    if !cidr.is_private() {
-        judge.say("network.cidr", format!("`{text}` is no private network (RFC 1918)"));
-    }
-    Some(cidr)
 }
 
 /// AWS's limits for tags, and what the products keep for themselves.

@@ -62,7 +62,13 @@ pub const FLEET: Shape = Shape::Fields(&[
         AGENT,
         "How the agent comes onto the nodes: one of `baked`, `publish`, or `url` with `sha256`",
     ),
-    optional("network", NETWORK, "The VPC that the fleet gets"),
+    optional("network", NETWORK, "The VPC that the fleet gets, or the existing one that it uses"),
+    optional("roles", ROLES, "IAM roles that are there already; those not named are made"),
+    optional(
+        "devicePluginImage",
+        Shape::Text,
+        "Image of NVIDIA's device plugin, for networks that do not reach nvcr.io",
+    ),
     optional("evidenceBucket", Shape::Text, "Bucket for the evidence of failed joins"),
     optional("tags", Shape::TextMap, "Tags on everything that can carry one"),
     required("pools", Shape::List(&POOL), "The pools of nodes; one at least is of class `system`"),
@@ -83,10 +89,43 @@ const NETWORK: Shape = Shape::Fields(&[
     ),
     optional("zones", Shape::Count, "Availability zones, 2 to 6; 2 by default"),
     optional(
-        "nat",
-        Shape::Word(&["one", "per-zone"]),
-        "NAT gateways: `one` for all zones, the default, or `per-zone`",
+        "zoneIds",
+        Shape::List(&Shape::Text),
+        "These zones, by id (`use1-az4`): an id means the same place in every account",
     ),
+    optional(
+        "nat",
+        Shape::Word(&["one", "per-zone", "none"]),
+        "NAT gateways: `one` for all zones, the default, `per-zone`, or `none`, a network without any \
+         way to the internet",
+    ),
+    optional(
+        "endpoints",
+        Shape::Word(&["none", "s3", "all"]),
+        "VPC endpoints: `none`, `s3` (the free gateway), or `all` that a node needs without internet; \
+         `all` with `nat: none`, else `none`",
+    ),
+    optional("existing", EXISTING, "A VPC that is there already, which `down` leaves alone"),
+]);
+
+const EXISTING: Shape = Shape::Fields(&[
+    required("vpc", Shape::Text, "Id of the VPC"),
+    required(
+        "privateSubnets",
+        Shape::List(&Shape::Text),
+        "Ids of the nodes' subnets, in two zones at least",
+    ),
+    optional(
+        "publicSubnets",
+        Shape::List(&Shape::Text),
+        "Ids of the subnets of load balancers that face the internet",
+    ),
+]);
+
+const ROLES: Shape = Shape::Fields(&[
+    optional("cluster", Shape::Text, "ARN of the control plane's role"),
+    optional("systemNode", Shape::Text, "ARN of the system pools' role"),
+    optional("gpuNode", Shape::Text, "ARN of the other pools' role"),
 ]);
 
 const POOL: Shape = Shape::Fields(&[
@@ -118,9 +157,29 @@ const POOL: Shape = Shape::Fields(&[
     optional("tags", Shape::TextMap, "Tags on what belongs to the pool"),
     optional(
         "capacity",
-        Shape::Word(&["on-demand", "spot"]),
-        "How the instances are paid; `on-demand` by default",
+        Shape::Word(&["on-demand", "spot", "reserved", "capacity-block"]),
+        "How the instances are paid; `on-demand` by default; `reserved` and `capacity-block` need \
+         `reservation`",
     ),
+    optional("reservation", Shape::Text, "Id of the capacity reservation or block, `cr-…`"),
+    optional(
+        "zones",
+        Shape::List(&Shape::Text),
+        "The only zones of its nodes, by id or name; all of the fleet's by default, a reservation's \
+         own where there is one",
+    ),
+    optional(
+        "efa",
+        Shape::Switch,
+        "Whether its nodes have an EFA interface on every network card; `false` by default",
+    ),
+    optional(
+        "placement",
+        Shape::Word(&["none", "cluster"]),
+        "Whether its nodes stand close together, in a placement group of the fleet's; `none` by \
+         default",
+    ),
+    optional("placementGroup", Shape::Text, "Name of an existing placement group"),
     optional("replaceFailed", Shape::Count, "Failed nodes that `up` may replace"),
     optional(
         "quorum",
@@ -230,7 +289,12 @@ fn check_fields(
 fn check_list(items: Vec<Value>, shape: &Shape, path: &str, problems: &mut Vec<Problem>) -> Value {
     let sound = items.into_iter().enumerate().map(|(index, item)| {
         // Places are kept, so that later paths still point at the right item.
-        let empty = Value::Mapping(Mapping::new());
+        let empty = match shape {
+            Shape::Fields(_) | Shape::TextMap => Value::Mapping(Mapping::new()),
+            Shape::List(_) | Shape::Text | Shape::Count | Shape::Switch | Shape::Word(_) => {
+                Value::Null
+            }
+        };
         check(item, shape, &format!("{path}[{index}]"), problems).unwrap_or(empty)
     });
     Value::Sequence(sound.collect())

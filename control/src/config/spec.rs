@@ -7,7 +7,7 @@ use contract::agent_config::{GpuOffer, Repair};
 use contract::names::{LABEL_NODE_TYPE, LABEL_POOL, RESOURCE_GPU};
 use serde::Serialize;
 
-use crate::config::cidr::Cidr;
+use crate::config::network::NetworkSpec;
 use crate::stack::Layer;
 
 /// A fleet.
@@ -23,6 +23,10 @@ pub struct FleetSpec {
     pub agent: AgentSource,
     /// The network.
     pub network: NetworkSpec,
+    /// Roles that are there already.
+    pub roles: ExistingRoles,
+    /// Image of the device plugin; none: NVIDIA's own.
+    pub device_plugin_image: Option<String>,
     /// Bucket for the evidence of failed joins; none: it stays on the node.
     pub evidence_bucket: Option<String>,
     /// Tags on everything that can carry them.
@@ -55,25 +59,15 @@ pub enum AgentSource {
     Published,
 }
 
-/// The network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NetworkSpec {
-    /// Addresses of the VPC.
-    pub cidr: Cidr,
-    /// Number of zones.
-    pub zones: usize,
-    /// NAT gateways.
-    pub nat: Nat,
-}
-
-/// How many NAT gateways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Nat {
-    /// One for all zones: cheaper.
-    One,
-    /// One in each zone: no zone depends on another.
-    PerZone,
+/// Roles that are there already: ARNs. What is none is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExistingRoles {
+    /// The control plane's.
+    pub cluster: Option<String>,
+    /// The system pools'.
+    pub system_node: Option<String>,
+    /// The other pools'.
+    pub gpu_node: Option<String>,
 }
 
 /// What a pool is for.
@@ -148,6 +142,12 @@ pub struct PoolSpec {
     pub tags: BTreeMap<String, String>,
     /// How it is paid.
     pub capacity: Capacity,
+    /// The only zones of its nodes, by id or name; empty: all of the fleet's.
+    pub zones: Vec<String>,
+    /// Whether its nodes have EFA on every network card.
+    pub efa: bool,
+    /// Where its nodes stand to each other.
+    pub placement: Placement,
     /// Number of its nodes that must be ready for the gate to open.
     pub quorum: u32,
     /// Whether nodes repair their GPUs before they are refused.
@@ -210,13 +210,41 @@ impl DevicePlugin {
 }
 
 /// How a pool is paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capacity {
     /// By the second.
     OnDemand,
     /// Cheaper, and taken away when somebody pays more.
     Spot,
+    /// In an on-demand capacity reservation, paid whether used or not: its id.
+    Reserved(String),
+    /// In a capacity block, paid beforehand, from one day to another: its reservation's id.
+    Block(String),
+}
+
+impl Capacity {
+    /// The reservation that the nodes go into.
+    #[must_use]
+    pub fn reservation(&self) -> Option<&str> {
+        match self {
+            Self::OnDemand | Self::Spot => None,
+            Self::Reserved(id) | Self::Block(id) => Some(id),
+        }
+    }
+}
+
+/// Where a pool's nodes stand to each other. Apart from EFA: a reservation that was not made in a
+/// placement group has no place in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// Anywhere.
+    Anywhere,
+    /// Close together, in a group that the fleet makes.
+    Cluster,
+    /// In a group of this name, which is there already.
+    Existing(String),
 }
 
 /// A taint that nodes register with.

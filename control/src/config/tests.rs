@@ -1,7 +1,8 @@
 //! A fleet file's problems, each provoked by itself, and several at once.
 
 use super::*;
-use crate::config::spec::{AgentSource, Capacity, DevicePlugin, Nat, PoolClass};
+use crate::config::network::{Endpoints, Nat, NetworkSpec, Zones};
+use crate::config::spec::{AgentSource, Capacity, DevicePlugin, Placement, PoolClass};
 
 const GOOD: &str = r#"
 apiVersion: rollcall.dev/v1alpha1
@@ -36,18 +37,40 @@ fn problems_of(text: &str) -> Vec<String> {
 fn defaults_are_resolved() {
     let spec = parse(GOOD, "fleet.yaml").unwrap();
     assert_eq!(spec.agent, AgentSource::Published);
-    assert_eq!((spec.network.zones, spec.network.nat), (2, Nat::One));
-    assert_eq!(spec.network.cidr.to_string(), "10.0.0.0/16");
+    let NetworkSpec::Own(network) = &spec.network else { panic!("the fleet's own") };
+    assert_eq!((&network.zones, network.nat), (&Zones::First(2), Nat::One));
+    assert_eq!(
+        (network.cidr.to_string().as_str(), network.endpoints),
+        ("10.0.0.0/16", Endpoints::None)
+    );
     let [system, gpu] = &spec.pools[..] else { panic!("two pools") };
     assert_eq!(system.class, PoolClass::System);
     assert_eq!((system.size.min, system.size.max, system.quorum), (2, 2, 2));
     assert_eq!((system.device_plugin, system.volume_gib), (DevicePlugin::None, 50));
     assert!(system.taints.is_empty());
     assert_eq!(gpu.device_plugin, DevicePlugin::Install);
-    assert_eq!((gpu.capacity, gpu.volume_gib, gpu.quorum), (Capacity::OnDemand, 200, 4));
+    assert_eq!((&gpu.capacity, gpu.volume_gib, gpu.quorum), (&Capacity::OnDemand, 200, 4));
+    assert_eq!((&gpu.placement, gpu.efa, gpu.zones.len()), (&Placement::Anywhere, false, 0));
     assert_eq!(gpu.taints[0].to_string(), "nvidia.com/gpu=true:NoSchedule");
     assert_eq!(gpu.labels["node-type"], "gpu");
     assert_eq!(gpu.labels["rollcall.dev/pool"], "h100");
+}
+
+#[test]
+fn a_network_without_a_way_out_has_endpoints_for_everything() {
+    let with = |network: &str| {
+        let image = "devicePluginImage: 1.dkr.ecr.us-east-1.amazonaws.com/plugin:1";
+        parse(&GOOD.replace("tags: {", &format!("network: {network}\n{image}\ntags: {{")), "x")
+    };
+    for (typed, wanted) in [
+        ("{nat: none}", Endpoints::All),
+        ("{nat: none, endpoints: all}", Endpoints::All),
+        ("{endpoints: s3}", Endpoints::S3),
+        ("{nat: per-zone, endpoints: all, zoneIds: [use1-az4, use1-az6]}", Endpoints::All),
+    ] {
+        let NetworkSpec::Own(network) = with(typed).unwrap().network else { panic!("{typed}") };
+        assert_eq!(network.endpoints, wanted, "{typed}");
+    }
 }
 
 /// What is replaced in the good file, by what, and a part of the problem that it makes.
@@ -166,4 +189,17 @@ fn what_is_no_mapping_is_refused() {
     assert_eq!(problems_of("just text"), ["(document): must be a mapping, is text"]);
     assert_eq!(problems_of(""), ["(document): must be a mapping, is empty"]);
     assert!(problems_of("a: [").first().unwrap().contains("could not parse"));
+}
+
+#[test]
+fn every_example_is_a_fleet() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(problems_of(&text), Vec::<String>::new(), "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 3, "{count} examples");
 }

@@ -202,14 +202,14 @@ mod tests {
 
     #[test]
     fn defaults_and_status_are_no_difference() {
-        let manifest = &manifests::device_plugin()[0];
+        let manifest = &manifests::device_plugin(None)[0];
         assert_eq!(standing(None, manifest), Standing::Absent);
         assert_eq!(standing(Some(&served(manifest)), manifest), Standing::AsAsked);
     }
 
     #[test]
     fn a_change_by_hand_is_seen() {
-        let manifest = &manifests::device_plugin()[0];
+        let manifest = &manifests::device_plugin(None)[0];
         let mut live = served(manifest);
         live["spec"]["template"]["spec"]["containers"][0]["image"] = "elsewhere/plugin:v1".into();
         assert_eq!(standing(Some(&live), manifest), Standing::Differs);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_object_of_another_version_of_ours_is_seen() {
-        let manifest = &manifests::device_plugin()[0];
+        let manifest = &manifests::device_plugin(None)[0];
         let mut live = served(manifest);
         live["metadata"]["annotations"][SPEC_ANNOTATION] = "0123456789abcdef".into();
         assert_eq!(standing(Some(&live), manifest), Standing::Differs);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_others_made_is_foreign() {
-        let manifest = &manifests::device_plugin()[0];
+        let manifest = &manifests::device_plugin(None)[0];
         let mut live = served(manifest);
         live["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
         assert_eq!(standing(Some(&live), manifest), Standing::Foreign);
@@ -243,7 +243,7 @@ mod tests {
         let target = Target::of(&role[1]).unwrap();
         assert_eq!(target.resource.plural, "rolebindings");
         assert_eq!(target.label, "RoleBinding `kube-system/rollcall-node`");
-        let target = Target::of(&manifests::device_plugin()[0]).unwrap();
+        let target = Target::of(&manifests::device_plugin(None)[0]).unwrap();
         assert_eq!(
             (target.resource.group.as_str(), target.resource.plural.as_str()),
             ("apps", "daemonsets")
@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn the_hash_follows_the_manifest() {
-        let manifest = manifests::device_plugin().remove(0);
+        let manifest = manifests::device_plugin(None).remove(0);
         let mut other = manifest.clone();
         other["spec"]["template"]["spec"]["priorityClassName"] = "x".into();
         assert_ne!(spec_hash(&manifest), spec_hash(&other));
-        assert_eq!(spec_hash(&manifest), spec_hash(&manifests::device_plugin()[0]));
+        assert_eq!(spec_hash(&manifest), spec_hash(&manifests::device_plugin(None)[0]));
     }
 }

@@ -46,12 +46,14 @@ pub fn node_reader() -> Vec<Value> {
     ]
 }
 
-/// NVIDIA's device plugin on every node of class `gpu`.
+/// NVIDIA's device plugin, from this image or NVIDIA's own, on every node of a pool that asks for it.
 ///
-/// The node selector keeps it off nodes without a driver, where it would only fail; the toleration
-/// has no effect, so that any taint with the GPU key is tolerated.
+/// The node selector keeps it off nodes without a driver, where it would only fail, and off pools that
+/// offer their GPUs by DRA or by somebody else's plugin, where each would be offered twice. It
+/// tolerates every taint, as the CNI does: which taints a pool has must not decide whether its GPUs
+/// are on offer, and a pool that is added must not roll the plugin of the others.
 #[must_use]
-pub fn device_plugin() -> Vec<Value> {
+pub fn device_plugin(image: Option<&str>) -> Vec<Value> {
     let (label, us) = MANAGED_BY;
     let pod_labels = json!({"name": "nvidia-device-plugin-ds"});
     vec![json!({
@@ -65,24 +67,12 @@ pub fn device_plugin() -> Vec<Value> {
                 "metadata": {"labels": pod_labels},
                 "spec": {
                     "priorityClassName": "system-node-critical",
-                    "nodeSelector": {contract::names::LABEL_NODE_TYPE: "gpu"},
-                    "tolerations": [
-                        {"key": contract::names::RESOURCE_GPU, "operator": "Exists"},
-                        {"key": "CriticalAddonsOnly", "operator": "Exists"},
-                    ],
-                    "containers": [{
-                        "name": "nvidia-device-plugin-ctr",
-                        "image": DEVICE_PLUGIN_IMAGE,
-                        // With false it would sit there and offer nothing, silently; a crash shows.
-                        "env": [{"name": "FAIL_ON_INIT_ERROR", "value": "true"}],
-                        "securityContext": {
-                            "allowPrivilegeEscalation": false,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                        "volumeMounts": [
-                            {"name": "kubelet-device-plugins-dir", "mountPath": DEVICE_PLUGIN_DIR},
-                        ],
-                    }],
+                    "nodeSelector": {
+                        contract::names::LABEL_NODE_TYPE: "gpu",
+                        contract::names::LABEL_DEVICE_PLUGIN: "install",
+                    },
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": [plugin_container(image)],
                     "volumes": [{
                         "name": "kubelet-device-plugins-dir",
                         "hostPath": {"path": DEVICE_PLUGIN_DIR, "type": "Directory"},
@@ -93,21 +83,42 @@ pub fn device_plugin() -> Vec<Value> {
     })]
 }
 
+fn plugin_container(image: Option<&str>) -> Value {
+    json!({
+        "name": "nvidia-device-plugin-ctr",
+        "image": image.unwrap_or(DEVICE_PLUGIN_IMAGE),
+        // With false it would sit there and offer nothing, silently; a crash shows.
+        "env": [{"name": "FAIL_ON_INIT_ERROR", "value": "true"}],
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "kubelet-device-plugins-dir", "mountPath": DEVICE_PLUGIN_DIR},
+        ],
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_device_plugin_goes_to_gpu_nodes_alone_and_runs_there() {
-        let plugin = &device_plugin()[0];
+        let plugin = &device_plugin(None)[0];
         let pod = &plugin["spec"]["template"]["spec"];
-        assert_eq!(pod["nodeSelector"], json!({"node-type": "gpu"}));
-        assert_eq!(pod["tolerations"][0], json!({"key": "nvidia.com/gpu", "operator": "Exists"}));
+        let selector = json!({"node-type": "gpu", "rollcall.dev/device-plugin": "install"});
+        assert_eq!(pod["nodeSelector"], selector);
+        assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]));
         assert_eq!(pod["priorityClassName"], "system-node-critical");
         let image = pod["containers"][0]["image"].as_str().unwrap();
         assert!(
             image.starts_with("nvcr.io/nvidia/k8s-device-plugin:v") && !image.ends_with("latest")
         );
+        let copied =
+            &device_plugin(Some("111122223333.dkr.ecr.us-east-1.amazonaws.com/plugin:1"))[0];
+        let copied = copied["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+        assert!(copied.unwrap().contains(".dkr.ecr."));
         let typed: k8s_openapi::api::apps::v1::DaemonSet =
             serde_json::from_value(plugin.clone()).unwrap();
         let spec = typed.spec.unwrap();
@@ -129,7 +140,7 @@ mod tests {
 
     #[test]
     fn everything_is_marked_as_ours() {
-        for object in node_reader().iter().chain(&device_plugin()) {
+        for object in node_reader().iter().chain(&device_plugin(None)) {
             assert_eq!(object["metadata"]["labels"][MANAGED_BY.0], MANAGED_BY.1);
         }
     }

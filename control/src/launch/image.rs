@@ -35,12 +35,7 @@ mod tests {
 
     #[test]
     fn the_variant_follows_the_hardware() {
-        let plain = TypeFacts {
-            architecture: "arm64".into(),
-            gpus: None,
-            instance_storage: false,
-            vcpus: 2,
-        };
+        let plain = TypeFacts { architecture: "arm64".into(), ..TypeFacts::example() };
         assert_eq!(
             parameter("1.34", &plain),
             "/aws/service/eks/optimized-ami/1.34/amazon-linux-2023/arm64/standard/recommended/image_id"

@@ -167,9 +167,10 @@ pub async fn create(
     (id, version): (&str, &str),
 ) -> Result<StepOutcome, AwsError> {
     let GroupWish { cluster, name, .. } = wish;
-    let capacity = match wish.capacity {
-        Capacity::OnDemand => CapacityTypes::OnDemand,
+    let capacity = match &wish.capacity {
+        Capacity::OnDemand | Capacity::Reserved(_) => CapacityTypes::OnDemand,
         Capacity::Spot => CapacityTypes::Spot,
+        Capacity::Block(_) => CapacityTypes::CapacityBlock,
     };
     // `amiType`, `version` and `releaseVersion` are not sent: the template names its image.
     let call = world.clients.eks.create_nodegroup().cluster_name(cluster).nodegroup_name(name);

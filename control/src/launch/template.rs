@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{
-    LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
-    LaunchTemplateHttpTokensState, LaunchTemplateInstanceMetadataEndpointState,
-    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateTagSpecificationRequest,
-    RequestLaunchTemplateData, ResourceType, VolumeType,
+    CapacityReservationTarget, LaunchTemplateBlockDeviceMappingRequest,
+    LaunchTemplateCapacityReservationSpecificationRequest, LaunchTemplateEbsBlockDeviceRequest,
+    LaunchTemplateHttpTokensState, LaunchTemplateInstanceMarketOptionsRequest,
+    LaunchTemplateInstanceMetadataEndpointState, LaunchTemplateInstanceMetadataOptionsRequest,
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, LaunchTemplatePlacementRequest,
+    LaunchTemplateTagSpecificationRequest, MarketType, RequestLaunchTemplateData, ResourceType,
+    VolumeType,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::aws::ec2;
+use crate::launch::interfaces::Interface;
 
 /// Root device of AL2023 images.
 const ROOT_DEVICE: &str = "/dev/xvda";
@@ -42,8 +46,39 @@ pub struct TemplateData {
     pub user_data: String,
     /// Size of the root volume in GiB.
     pub volume_gib: u32,
+    /// Interfaces of nodes with EFA; empty: the one that EC2 gives every instance.
+    pub interfaces: Vec<Interface>,
+    /// Name of the placement group.
+    pub placement_group: Option<String>,
+    /// The reservation that instances go into.
+    pub reservation: Option<Reservation>,
     /// Tags of instances, their volumes and their network interfaces.
     pub tags: BTreeMap<String, String>,
+}
+
+/// A reservation that instances go into, and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reservation {
+    /// Its id.
+    pub id: String,
+    /// Whether it is a capacity block, which is a market of its own.
+    pub block: bool,
+}
+
+impl Reservation {
+    fn specification(&self) -> LaunchTemplateCapacityReservationSpecificationRequest {
+        let target = CapacityReservationTarget::builder().capacity_reservation_id(&self.id).build();
+        LaunchTemplateCapacityReservationSpecificationRequest::builder()
+            .capacity_reservation_target(target)
+            .build()
+    }
+
+    fn market(&self) -> Option<LaunchTemplateInstanceMarketOptionsRequest> {
+        let block = LaunchTemplateInstanceMarketOptionsRequest::builder()
+            .market_type(MarketType::CapacityBlock)
+            .build();
+        self.block.then_some(block)
+    }
 }
 
 impl TemplateData {
@@ -53,7 +88,17 @@ impl TemplateData {
         RequestLaunchTemplateData::builder()
             .image_id(&self.image)
             .instance_type(self.instance_type.as_str().into())
-            .set_security_group_ids(Some(self.security_groups.clone()))
+            .set_security_group_ids(self.instance_groups())
+            .set_network_interfaces(self.network_interfaces())
+            .set_placement(
+                self.placement_group
+                    .as_ref()
+                    .map(|name| LaunchTemplatePlacementRequest::builder().group_name(name).build()),
+            )
+            .set_capacity_reservation_specification(
+                self.reservation.as_ref().map(Reservation::specification),
+            )
+            .set_instance_market_options(self.reservation.as_ref().and_then(Reservation::market))
             .user_data(STANDARD.encode(&self.user_data))
             .metadata_options(metadata_options())
             .block_device_mappings(root_volume(self.volume_gib))
@@ -68,6 +113,27 @@ impl TemplateData {
                     .into(),
             ))
             .build()
+    }
+
+    /// EC2 takes security groups either here or at every interface.
+    fn instance_groups(&self) -> Option<Vec<String>> {
+        self.interfaces.is_empty().then(|| self.security_groups.clone())
+    }
+
+    fn network_interfaces(
+        &self,
+    ) -> Option<Vec<LaunchTemplateInstanceNetworkInterfaceSpecificationRequest>> {
+        let number = |index: u32| i32::try_from(index).unwrap_or(i32::MAX);
+        let request = |one: &Interface| {
+            LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
+                .network_card_index(number(one.card))
+                .device_index(number(one.device))
+                .interface_type(one.kind.label())
+                .set_groups(Some(self.security_groups.clone()))
+                .delete_on_termination(true)
+                .build()
+        };
+        (!self.interfaces.is_empty()).then(|| self.interfaces.iter().map(request).collect())
     }
 }
 
@@ -103,6 +169,9 @@ mod tests {
             security_groups: vec!["sg-1".into()],
             user_data: "MIME-Version: 1.0\n".into(),
             volume_gib: 200,
+            interfaces: Vec::new(),
+            placement_group: None,
+            reservation: None,
             tags: BTreeMap::from([("rollcall:pool".into(), "h100".into())]),
         }
     }
@@ -123,6 +192,46 @@ mod tests {
             [&ResourceType::Instance, &ResourceType::Volume, &ResourceType::NetworkInterface]
         );
         assert_eq!(request.user_data(), Some("TUlNRS1WZXJzaW9uOiAxLjAK"));
+    }
+
+    #[test]
+    fn nodes_with_efa_have_their_groups_at_every_interface() {
+        use crate::launch::interfaces::InterfaceKind::{Efa, EfaOnly};
+        let mut data = data();
+        data.interfaces = vec![
+            Interface { card: 0, device: 0, kind: Efa },
+            Interface { card: 1, device: 1, kind: EfaOnly },
+        ];
+        let request = data.request();
+        assert!(request.security_group_ids().is_empty(), "EC2 refuses both");
+        let made: Vec<_> = request
+            .network_interfaces()
+            .iter()
+            .map(|one| (one.network_card_index(), one.device_index(), one.interface_type()))
+            .collect();
+        let expected = [(Some(0), Some(0), Some("efa")), (Some(1), Some(1), Some("efa-only"))];
+        assert_eq!(made, expected);
+        for one in request.network_interfaces() {
+            assert_eq!(
+                (one.groups(), one.delete_on_termination()),
+                (&data.security_groups[..], Some(true))
+            );
+            assert!(one.subnet_id().is_none() && one.associate_public_ip_address().is_none());
+        }
+    }
+
+    #[test]
+    fn a_block_is_a_market_and_a_reservation_is_not() {
+        for block in [false, true] {
+            let mut data = data();
+            data.reservation = Some(Reservation { id: "cr-1".into(), block });
+            let request = data.request();
+            let target = request.capacity_reservation_specification().unwrap();
+            let target = target.capacity_reservation_target().unwrap();
+            assert_eq!(target.capacity_reservation_id(), Some("cr-1"));
+            let market = request.instance_market_options().and_then(|m| m.market_type());
+            assert_eq!(market, block.then_some(&MarketType::CapacityBlock));
+        }
     }
 
     #[test]

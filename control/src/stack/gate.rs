@@ -48,6 +48,11 @@ impl Gate {
         Self::Open { detail: detail.into(), nodes: NodeTally::default() }
     }
 
+    /// Good enough to go on, with this to report.
+    pub fn degraded(detail: impl Into<String>) -> Self {
+        Self::Degraded { detail: detail.into(), nodes: NodeTally::default() }
+    }
+
     /// Not proven in time: this is missing.
     pub fn timed_out(detail: impl Into<String>) -> Self {
         Self::TimedOut { detail: detail.into(), nodes: NodeTally::default() }

@@ -76,9 +76,37 @@ pub struct NetworkGiven {
     /// The VPC.
     pub vpc: String,
     /// Subnets of load balancers, by zone.
-    pub public_subnets: Vec<String>,
+    pub public_subnets: Vec<SubnetGiven>,
     /// Subnets of nodes, by zone.
-    pub private_subnets: Vec<String>,
+    pub private_subnets: Vec<SubnetGiven>,
+    /// The security group that EFA needs, where a pool has EFA.
+    pub efa_group: Option<String>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetGiven {
+    /// Id.
+    pub id: String,
+    /// Its zone.
+    pub zone: Zone,
+}
+
+/// An availability zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Zone {
+    /// Its name in this account: `us-east-1a`.
+    pub name: String,
+    /// Its id, the same in every account: `use1-az4`.
+    pub id: String,
+}
+
+impl Zone {
+    /// Whether it is meant by a name or an id.
+    #[must_use]
+    pub fn is(&self, word: &str) -> bool {
+        self.name == word || self.id == word
+    }
 }
 
 /// What the identity layer gives.

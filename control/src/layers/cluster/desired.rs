@@ -40,7 +40,12 @@ pub fn desired(inputs: &Inputs) -> Desired {
     let foundation =
         given.identity.as_ref().zip(given.network.as_ref()).map(|(identity, network)| Foundation {
             role: identity.cluster_role.clone(),
-            subnets: [&network.private_subnets[..], &network.public_subnets[..]].concat(),
+            subnets: network
+                .private_subnets
+                .iter()
+                .chain(&network.public_subnets)
+                .map(|subnet| subnet.id.clone())
+                .collect(),
         });
     Desired { name: scope.fleet.clone(), version: spec.kubernetes.clone(), foundation, tags }
 }

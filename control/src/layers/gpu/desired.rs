@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::spec::DevicePlugin;
+use crate::config::spec::{DevicePlugin, PoolSpec};
 use crate::kube::manifests;
 use crate::layers::gpu::GpuFacts;
 use crate::layers::pools::desired::{self as pools, PoolWish};
@@ -31,12 +31,9 @@ pub fn desired(inputs: &Inputs, facts: &GpuFacts) -> Result<Desired, StackError>
 /// What offers GPUs, where a pool asks us to install it.
 #[must_use]
 pub fn objects(inputs: &Inputs) -> Vec<Value> {
-    let installs = |pool: &crate::config::spec::PoolSpec| {
-        pool.class == crate::config::spec::PoolClass::Gpu
-            && pool.device_plugin == DevicePlugin::Install
-    };
+    let installs = |pool: &PoolSpec| pool.device_plugin == DevicePlugin::Install;
     match inputs.spec.pools_of(Layer::Gpu).any(installs) {
-        true => manifests::device_plugin(),
+        true => manifests::device_plugin(inputs.spec.device_plugin_image.as_deref()),
         false => Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use contract::names::TAG_SPEC;
 use serde_json::{Value, json};
 
+use crate::config::FleetSpec;
 use crate::config::spec::AgentSource;
 use crate::layers::identity::artifact::Artifact;
 use crate::layers::identity::rights;
@@ -21,6 +22,10 @@ pub const NODE_POLICY: &str = "rollcall-node";
 
 /// What the control plane needs (`docs.aws.amazon.com/eks`, "Amazon EKS cluster IAM role").
 const CLUSTER_POLICIES: &[&str] = &["AmazonEKSClusterPolicy"];
+/// EKS itself.
+const EKS: &str = "eks.amazonaws.com";
+/// Instances.
+const EC2: &str = "ec2.amazonaws.com";
 /// What nodeadm, the VPC CNI, kubelet's image pulls and the SSM agent need.
 const NODE_POLICIES: &[&str] = &[
     "AmazonEKSWorkerNodePolicy",
@@ -78,10 +83,47 @@ pub fn bucket_name(scope: &Scope) -> String {
 pub struct Desired {
     /// Name of the fleet.
     pub fleet: String,
-    /// The roles.
+    /// The roles that are made.
     pub roles: Vec<RoleWish>,
+    /// The roles that are there already.
+    pub existing: Vec<ExistingWish>,
     /// The bucket, where the agent is published.
     pub bucket: Option<BucketWish>,
+}
+
+/// A role that is there already: read, judged, never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingWish {
+    /// Its field in the fleet file: `roles.gpuNode`.
+    pub field: &'static str,
+    /// ARN.
+    pub arn: String,
+    /// The service that must be able to assume it.
+    pub service: &'static str,
+    /// Names of the managed policies that such a role usually has.
+    pub usual: &'static [&'static str],
+}
+
+impl ExistingWish {
+    /// Its name, the last part of its ARN.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.arn.rsplit('/').next().unwrap_or(&self.arn)
+    }
+}
+
+/// The roles that the fleet file names.
+#[must_use]
+pub fn existing(spec: &FleetSpec) -> Vec<ExistingWish> {
+    let named: [(_, &Option<String>, _, &'static [&'static str]); 3] = [
+        ("roles.cluster", &spec.roles.cluster, EKS, CLUSTER_POLICIES),
+        ("roles.systemNode", &spec.roles.system_node, EC2, NODE_POLICIES),
+        ("roles.gpuNode", &spec.roles.gpu_node, EC2, NODE_POLICIES),
+    ];
+    let wishes = named.into_iter().filter_map(|(field, arn, service, usual)| {
+        Some(ExistingWish { field, arn: arn.clone()?, service, usual })
+    });
+    wishes.collect()
 }
 
 /// A role.
@@ -138,11 +180,16 @@ pub fn desired(inputs: &Inputs) -> Desired {
     let bucket = bucket_name(scope);
     Desired {
         fleet: scope.fleet.clone(),
-        roles: vec![
-            role(&names.cluster, "eks.amazonaws.com", CLUSTER_POLICIES, None),
-            role(&names.system_node, "ec2.amazonaws.com", NODE_POLICIES, Some(node_rights.clone())),
-            role(&names.gpu_node, "ec2.amazonaws.com", NODE_POLICIES, Some(node_rights)),
-        ],
+        roles: [
+            (&spec.roles.cluster, &names.cluster, EKS, CLUSTER_POLICIES, None),
+            (&spec.roles.system_node, &names.system_node, EC2, NODE_POLICIES, Some(&node_rights)),
+            (&spec.roles.gpu_node, &names.gpu_node, EC2, NODE_POLICIES, Some(&node_rights)),
+        ]
+        .into_iter()
+        .filter(|(existing, ..)| existing.is_none())
+        .map(|(_, name, service, policies, rights)| role(name, service, policies, rights.cloned()))
+        .collect(),
+        existing: existing(spec),
         bucket: published.then(|| BucketWish {
             tags: tagged(&bucket, &["bucket"]),
             name: bucket,

@@ -29,9 +29,14 @@ pub async fn wait(
     };
     match until(world.pace, DEADLINE, &world.interrupt, look).await? {
         Waited::Came(()) => {
-            let roles = desired.roles.len();
+            let roles = desired.roles.len() + desired.existing.len();
             let agent = if desired.bucket.is_some() { " and the agent's tarball" } else { "" };
-            Ok(Gate::open(format!("{roles} roles{agent} visible in {CONSECUTIVE} reads running")))
+            let visible = format!("{roles} roles{agent} visible in {CONSECUTIVE} reads running");
+            let lacking = plan::lacking(&desired, facts);
+            Ok(match lacking.is_empty() {
+                true => Gate::open(visible),
+                false => Gate::degraded(format!("{visible}; {}", lacking.join("; "))),
+            })
         }
         Waited::TooLong => Ok(Gate::timed_out(missing.join("; "))),
     }

@@ -60,14 +60,16 @@ impl Storey for Identity {
 
     fn give(inputs: &Inputs, facts: &IdentityFacts, given: &mut Given) {
         let names = desired::RoleNames::of(&inputs.scope.fleet);
-        let arn = |name: &str| {
-            facts.roles.iter().find(|role| role.name == name).map(|role| role.arn.clone())
+        let roles = &inputs.spec.roles;
+        let arn = |existing: &Option<String>, name: &str| {
+            let made = || facts.roles.iter().find(|role| role.name == name);
+            existing.clone().or_else(|| made().map(|role| role.arn.clone()))
         };
         given.identity = (|| {
             Some(IdentityGiven {
-                cluster_role: arn(&names.cluster)?,
-                system_node_role: arn(&names.system_node)?,
-                gpu_node_role: arn(&names.gpu_node)?,
+                cluster_role: arn(&roles.cluster, &names.cluster)?,
+                system_node_role: arn(&roles.system_node, &names.system_node)?,
+                gpu_node_role: arn(&roles.gpu_node, &names.gpu_node)?,
             })
         })();
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::aws::poll::side_by_side;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::layers::identity::artifact::Artifact;
-use crate::layers::identity::desired::{NODE_POLICY, RoleNames, bucket_name};
+use crate::layers::identity::desired::{self, NODE_POLICY, RoleNames, bucket_name};
 use crate::stack::{Inputs, StackError, World};
 
 /// Identity as it is.
@@ -17,6 +17,8 @@ use crate::stack::{Inputs, StackError, World};
 pub struct IdentityFacts {
     /// The roles of our names that exist.
     pub roles: Vec<RoleFact>,
+    /// The roles that the file names, of those that exist.
+    pub existing: Vec<RoleFact>,
     /// The bucket of our name, when it exists and is ours.
     pub bucket: Option<BucketFact>,
 }
@@ -66,10 +68,20 @@ pub async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<IdentityF
     let reads = names.all().map(|name| role(&world.clients, name, &world.scope.fleet));
     let artifact = inputs.and_then(|inputs| inputs.artifact.as_ref());
     let name = bucket_name(&world.scope);
-    let (roles, bucket) =
-        tokio::join!(side_by_side(reads), bucket(&world.clients, &name, artifact));
+    let named = inputs.map(|inputs| desired::existing(&inputs.spec)).unwrap_or_default();
+    let existing = named.iter().map(|wish| role(&world.clients, wish.name(), &world.scope.fleet));
+    let (roles, existing, bucket) = tokio::join!(
+        side_by_side(reads),
+        side_by_side(existing),
+        bucket(&world.clients, &name, artifact)
+    );
     let roles: Result<Vec<_>, AwsError> = roles.into_iter().collect();
-    Ok(IdentityFacts { roles: roles?.into_iter().flatten().collect(), bucket: bucket? })
+    let existing: Result<Vec<_>, AwsError> = existing.into_iter().collect();
+    Ok(IdentityFacts {
+        roles: roles?.into_iter().flatten().collect(),
+        existing: existing?.into_iter().flatten().collect(),
+        bucket: bucket?,
+    })
 }
 
 /// What does not exist is none.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::aws::tagging::{Tags, missing};
 use crate::layers::identity::artifact::Artifact;
-use crate::layers::identity::desired::{BucketWish, Desired, NODE_POLICY, RoleWish};
+use crate::layers::identity::desired::{BucketWish, Desired, ExistingWish, NODE_POLICY, RoleWish};
 use crate::layers::identity::observe::{BucketFact, IdentityFacts, RoleFact};
 use crate::stack::{Scope, StackError, Step};
 
@@ -46,6 +46,14 @@ pub enum Op {
 /// # Errors
 /// [`StackError::Conflict`] when a role of our name is somebody else's.
 pub fn plan(desired: &Desired, facts: &IdentityFacts) -> Result<Vec<Step<Op>>, StackError> {
+    let unfit: Vec<String> =
+        desired.existing.iter().filter_map(|wish| unfit(wish, &facts.existing)).collect();
+    if !unfit.is_empty() {
+        return Err(StackError::Conflict {
+            message: unfit.join("; "),
+            hint: "put the role right: control never changes an existing one".into(),
+        });
+    }
     let mut steps = Vec::new();
     for wish in &desired.roles {
         let fact = facts.roles.iter().find(|fact| fact.name == wish.name);
@@ -64,6 +72,38 @@ pub fn plan(desired: &Desired, facts: &IdentityFacts) -> Result<Vec<Step<Op>>, S
         plan_bucket(wish, facts.bucket.as_ref(), &mut steps);
     }
     Ok(steps)
+}
+
+/// Why a role that is there already cannot be used.
+fn unfit(wish: &ExistingWish, facts: &[RoleFact]) -> Option<String> {
+    let ExistingWish { field, arn, service, .. } = wish;
+    let Some(fact) = facts.iter().find(|fact| fact.arn == *arn) else {
+        return Some(format!("{field}: there is no role `{arn}`"));
+    };
+    let trusted = fact.trust["Statement"].as_array().into_iter().flatten().any(|statement| {
+        let services = &statement["Principal"]["Service"];
+        let named = services == service
+            || services.as_array().is_some_and(|all| all.iter().any(|one| one == service));
+        statement["Effect"] == "Allow" && named
+    });
+    (!trusted).then(|| format!("{field}: {service} may not assume the role `{}`", fact.name))
+}
+
+/// The managed policies that a role which is there already lacks. It may have their rights from
+/// others: worth saying, nothing to refuse.
+#[must_use]
+pub fn lacking(desired: &Desired, facts: &IdentityFacts) -> Vec<String> {
+    let mut lacking = Vec::new();
+    for wish in &desired.existing {
+        let fact = facts.existing.iter().find(|fact| fact.arn == wish.arn);
+        let attached = fact.map(|fact| fact.managed.as_slice()).unwrap_or_default();
+        let has = |policy: &&&str| attached.iter().any(|arn| arn.ends_with(&format!("/{policy}")));
+        let missing: Vec<&str> = wish.usual.iter().filter(|policy| !has(policy)).copied().collect();
+        if !missing.is_empty() {
+            lacking.push(format!("the role `{}` has no {}", wish.name(), missing.join(", ")));
+        }
+    }
+    lacking
 }
 
 fn plan_role(wish: &RoleWish, fact: Option<&RoleFact>, steps: &mut Vec<Step<Op>>) {

@@ -56,6 +56,7 @@ fn complete(desired: &Desired) -> IdentityFacts {
                 profiles: vec![],
             })
             .collect(),
+        existing: vec![],
         bucket: Some(BucketFact {
             name: bucket.name.clone(),
             private: true,
@@ -135,4 +136,50 @@ fn names_fit_their_services() {
     let mut scope = inputs().scope;
     scope.fleet = long;
     assert!(desired::bucket_name(&scope).len() <= 63);
+}
+
+/// The inputs of a fleet whose GPU nodes use a role that is there already.
+fn with_role() -> (Inputs, RoleFact) {
+    let arn = "arn:aws:iam::111122223333:role/team/gpu";
+    let mut inputs = inputs();
+    inputs.spec.roles.gpu_node = Some(arn.into());
+    let fact = RoleFact {
+        name: "gpu".into(),
+        arn: arn.into(),
+        ours: false,
+        trust: json!({"Statement": [{
+            "Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com"]},
+            "Action": "sts:AssumeRole",
+        }]}),
+        managed: vec!["arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy".into()],
+        inline_names: vec![],
+        inline: None,
+        profiles: vec!["theirs".into()],
+    };
+    (inputs, fact)
+}
+
+#[test]
+fn an_existing_role_is_judged_and_neither_changed_nor_removed() {
+    let (inputs, role) = with_role();
+    let desired = desired::desired(&inputs);
+    let names: Vec<&str> = desired.roles.iter().map(|role| role.name.as_str()).collect();
+    assert_eq!(names, ["prod-cluster", "prod-system-node"]);
+    let mut facts = complete(&desired);
+    let refused = plan(&desired, &facts).unwrap_err().to_string();
+    assert!(refused.starts_with("roles.gpuNode: there is no role"), "{refused}");
+    facts.existing = vec![role.clone()];
+    assert_eq!(plan(&desired, &facts).unwrap(), []);
+    let lacking = super::lacking(&desired, &facts);
+    assert!(lacking[0].starts_with("the role `gpu` has no AmazonEKS_CNI_Policy"), "{lacking:?}");
+    facts.existing[0].trust = json!({"Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole",
+    }]});
+    let refused = plan(&desired, &facts).unwrap_err().to_string();
+    assert!(refused.contains("ec2.amazonaws.com may not assume the role `gpu`"), "{refused}");
+    let down = teardown(&inputs.scope, &facts);
+    assert!(
+        down.iter().all(|step| !step.name.contains("theirs") && step.name != "gpu"),
+        "{down:?}"
+    );
 }

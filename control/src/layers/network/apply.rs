@@ -1,5 +1,7 @@
 //! Makes and removes the network's parts; create stands beside delete.
 
+mod endpoints;
+mod groups;
 mod nat;
 mod routes;
 
@@ -35,7 +37,18 @@ pub async fn apply(world: &World, op: &Op, facts: &NetworkFacts) -> Result<Appli
         Op::CreateTable(name, tags) => routes::create(world, name, tags, ids.vpc()?).await,
         Op::SetRoute(table, way_out) => routes::lead(world, table, way_out, &ids).await,
         Op::Associate(table, subnet) => routes::associate(world, table, subnet, &ids).await,
+        Op::CreateGroup(wish, tags) => groups::create(world, wish, tags, ids.network()?).await,
+        Op::Allow(group, rule) => groups::allow(world, ids.group(group)?, rule).await,
+        Op::CreateEndpoint(wish, service, tags) => {
+            endpoints::create(world, (wish, service), tags, &ids).await
+        }
+        Op::ExtendEndpoint(name, subnets, tables) => {
+            endpoints::extend(world, name, (subnets, tables), &ids).await
+        }
+        Op::Share(subnets) => share(world, subnets).await,
+        Op::Unshare(subnets) => unshare(world, subnets).await,
         Op::Tag(ids, tags) => tag(world, ids, tags).await,
+        Op::DeleteEndpoints(ids) => endpoints::delete(world, ids).await,
         Op::DeleteNat(id) => nat::delete(world, id).await,
         Op::Release(id) => nat::release(world, id).await,
         Op::DeleteTable(table) => routes::delete(world, table).await,
@@ -77,6 +90,20 @@ async fn tag(world: &World, ids: &[String], tags: &Tags) -> Result<Applied<Netwo
     Ok(Applied::ended(StepOutcome::Done))
 }
 
+/// Marks subnets of others as ones that the cluster uses and does not own.
+async fn share(world: &World, subnets: &[String]) -> Result<Applied<NetworkFacts>> {
+    let key = observe::existing::cluster_tag(&world.scope.fleet);
+    tag(world, subnets, &Tags::from([(key, observe::existing::SHARED.to_owned())])).await
+}
+
+async fn unshare(world: &World, subnets: &[String]) -> Result<Applied<NetworkFacts>> {
+    let key = observe::existing::cluster_tag(&world.scope.fleet);
+    let call = world.clients.ec2.delete_tags().set_resources(Some(subnets.to_vec()));
+    let call = call.tags(aws_sdk_ec2::types::Tag::builder().key(key).build()).send().await;
+    let what = || format!("take the cluster's tag off `{}`", subnets.join("`, `"));
+    Ok(Applied::ended(gone(call.attempted(what))?))
+}
+
 fn deletion(kind: &str, id: &str) -> String {
     format!("delete the {kind} `{id}`")
 }
@@ -91,6 +118,24 @@ impl Ids<'_> {
 
     fn vpc(&self) -> Result<&str> {
         self.0.vpc.as_ref().map(|vpc| vpc.id.as_str()).ok_or_else(|| Self::missing("its VPC"))
+    }
+
+    /// The VPC that the fleet is in, its own or not.
+    fn network(&self) -> Result<&str> {
+        match self.0.existing.as_ref().and_then(|existing| existing.vpc.as_ref()) {
+            Some(vpc) => Ok(&vpc.id),
+            None => self.vpc(),
+        }
+    }
+
+    fn group(&self, name: &str) -> Result<&str> {
+        let group = self.0.security_groups.iter().find(|group| group.ours && group.name == name);
+        group.map(|group| group.id.as_str()).ok_or_else(|| Self::missing("its security groups"))
+    }
+
+    fn endpoint(&self, name: &str) -> Result<&str> {
+        let endpoint = self.0.endpoints.iter().find(|endpoint| endpoint.name == name);
+        endpoint.map(|e| e.id.as_str()).ok_or_else(|| Self::missing("its VPC endpoints"))
     }
 
     fn gateway(&self) -> Result<&str> {
@@ -238,7 +283,7 @@ async fn create_subnet(
         },
         async || {
             let call = clients.ec2.create_subnet().vpc_id(vpc).cidr_block(wish.cidr.to_string());
-            let call = call.availability_zone(&wish.zone);
+            let call = call.availability_zone(&wish.zone.name);
             let call = call.tag_specifications(tagged(ResourceType::Subnet, tags));
             let answer = call.send().await.attempted(|| what.clone())?;
             must(answer.subnet.and_then(|subnet| subnet.subnet_id), &what, "subnet id")

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::aws::poll::{Waited, until};
 use crate::config::FleetSpec;
+use crate::config::network::{Nat, NetworkSpec, OwnNetwork};
 use crate::layers::network::NetworkFacts;
-use crate::layers::network::observe;
+use crate::layers::network::observe::{self, TableFact};
 use crate::stack::{Gate, Inputs, StackError, World};
 
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -22,23 +23,64 @@ pub async fn wait(
 ) -> Result<Gate, StackError> {
     let mut missing = Vec::new();
     let look = async || {
-        let now = observe::observe(world).await?;
+        let now = observe::observe(world, Some(inputs)).await?;
         missing = verdict(&inputs.spec, &now);
         *facts = now;
         Ok(missing.is_empty().then_some(()))
     };
     match until(world.pace, DEADLINE, &world.interrupt, look).await? {
-        Waited::Came(()) => {
-            let free: u32 = facts.subnets.iter().filter(|s| !s.public).map(|s| s.free).sum();
-            Ok(Gate::open(format!("NAT available, routes lead out, {free} free node addresses")))
-        }
+        Waited::Came(()) => Ok(Gate::open(proven(&inputs.spec, facts))),
         Waited::TooLong => Ok(Gate::timed_out(missing.join("; "))),
+    }
+}
+
+fn proven(spec: &FleetSpec, facts: &NetworkFacts) -> String {
+    let free: u32 = free(spec, facts);
+    match &spec.network {
+        NetworkSpec::Existing(network) => {
+            format!("{} is used as it is, {free} free node addresses", network.vpc)
+        }
+        NetworkSpec::Own(network) if network.nat == Nat::None => {
+            let endpoints = facts.endpoints.len();
+            format!("{endpoints} endpoints available, {free} free node addresses")
+        }
+        NetworkSpec::Own(_) => {
+            format!("NAT available, routes lead out, {free} free node addresses")
+        }
+    }
+}
+
+/// Free addresses in the nodes' subnets.
+fn free(spec: &FleetSpec, facts: &NetworkFacts) -> u32 {
+    match (&spec.network, &facts.existing) {
+        (NetworkSpec::Existing(network), Some(existing)) => {
+            let private = |id: &String| network.private_subnets.contains(id);
+            existing.subnets.iter().filter(|s| private(&s.id)).map(|s| s.free).sum()
+        }
+        _ => facts.subnets.iter().filter(|s| !s.public).map(|s| s.free).sum(),
     }
 }
 
 /// What is missing. Pure.
 #[must_use]
 pub fn verdict(spec: &FleetSpec, facts: &NetworkFacts) -> Vec<String> {
+    let mut missing = match &spec.network {
+        NetworkSpec::Own(network) => own(network, facts),
+        // Whether it leads out was asked when the plan was made; it is nothing that comes by waiting.
+        NetworkSpec::Existing(_) => Vec::new(),
+    };
+    let nodes: u32 = spec.pools.iter().map(|pool| pool.size.max).sum();
+    let need = nodes * PER_NODE + CONTROL_PLANE;
+    let room = free(spec, facts);
+    // What runs already has its addresses, so the need is an upper bound; a fleet that fills its
+    // network to the brim is named all the same.
+    if room < need.min(CONTROL_PLANE + nodes) {
+        missing.push(format!("{room} free addresses for up to {nodes} nodes"));
+    }
+    missing
+}
+
+fn own(network: &OwnNetwork, facts: &NetworkFacts) -> Vec<String> {
     let mut missing = Vec::new();
     if !facts.vpc.as_ref().is_some_and(|vpc| vpc.dns_support && vpc.dns_hostnames) {
         missing.push("the VPC has no DNS".to_owned());
@@ -46,19 +88,15 @@ pub fn verdict(spec: &FleetSpec, facts: &NetworkFacts) -> Vec<String> {
     for nat in facts.nats.iter().filter(|nat| nat.state != "available") {
         missing.push(format!("the NAT gateway `{}` is {}", nat.name, nat.state));
     }
-    if facts.nats.is_empty() {
+    if facts.nats.is_empty() && network.nat != Nat::None {
         missing.push("there is no NAT gateway".to_owned());
     }
-    for table in facts.tables.iter().filter(|table| table.way_out.is_none() || table.blackhole) {
+    let leads = |table: &&TableFact| table.way_out.is_some() || network.nat == Nat::None;
+    for table in facts.tables.iter().filter(|table| !leads(table) || table.blackhole) {
         missing.push(format!("`{}` leads nowhere", table.name));
     }
-    let nodes: u32 = spec.pools.iter().map(|pool| pool.size.max).sum();
-    let need = nodes * PER_NODE + CONTROL_PLANE;
-    let room: u32 = facts.subnets.iter().filter(|s| !s.public).map(|s| s.free).sum();
-    // What runs already has its addresses, so the need is an upper bound; a fleet that fills its
-    // network to the brim is named all the same.
-    if room < need.min(CONTROL_PLANE + nodes) {
-        missing.push(format!("{room} free addresses for up to {nodes} nodes"));
+    for endpoint in facts.endpoints.iter().filter(|endpoint| endpoint.state != "available") {
+        missing.push(format!("the VPC endpoint `{}` is {}", endpoint.name, endpoint.state));
     }
     missing
 }

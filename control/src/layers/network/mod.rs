@@ -1,7 +1,8 @@
-//! The network: VPC, public and private subnets per zone, gateways, routes.
+//! The network: VPC, public and private subnets per zone, gateways, routes, security groups, VPC
+//! endpoints; or a network that is there already, which is read, judged and left as it is.
 //!
 //! Needs nothing. Gives the VPC and its subnets. Nodes live in private subnets and leave through
-//! NAT; load balancers find their subnets by the role tags.
+//! NAT, or reach AWS through endpoints; load balancers find their subnets by the role tags.
 
 pub mod apply;
 pub mod desired;
@@ -12,7 +13,9 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use crate::stack::world::NetworkGiven;
+use crate::config::network::{ExistingNetwork, NetworkSpec};
+use crate::layers::network::observe::ExistingFacts;
+use crate::stack::world::{NetworkGiven, SubnetGiven};
 use crate::stack::{Applied, Gate, Given, Inputs, Layer, Scope, StackError, Step, Storey, World};
 
 pub use observe::NetworkFacts;
@@ -27,12 +30,12 @@ impl Storey for Network {
     type Facts = NetworkFacts;
     type Op = Op;
 
-    async fn observe(world: &World, _: Option<&Inputs>) -> Result<NetworkFacts, StackError> {
-        observe::observe(world).await
+    async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<NetworkFacts, StackError> {
+        observe::observe(world, inputs).await
     }
 
     fn plan(inputs: &Inputs, facts: &NetworkFacts) -> Result<Vec<Step<Op>>, StackError> {
-        plan::plan(&desired::desired(&inputs.spec, &facts.zones)?, facts)
+        plan::plan(&desired::wish(&inputs.spec, &facts.zones)?, facts)
     }
 
     fn teardown(_: &Scope, facts: &NetworkFacts) -> Vec<Step<Op>> {
@@ -55,15 +58,42 @@ impl Storey for Network {
         gate::wait(world, inputs, facts).await
     }
 
-    fn give(_: &Inputs, facts: &NetworkFacts, given: &mut Given) {
-        let ids = |public: bool| {
-            let subnets = facts.subnets.iter().filter(|s| s.public == public);
-            subnets.map(|s| s.id.clone()).collect::<Vec<_>>()
+    fn give(inputs: &Inputs, facts: &NetworkFacts, given: &mut Given) {
+        let efa = desired::efa_group(&inputs.scope.fleet);
+        let groups = facts.security_groups.iter();
+        let efa = groups.filter(|g| g.ours && g.name == efa).map(|g| g.id.clone()).next();
+        given.network = match &inputs.spec.network {
+            NetworkSpec::Own(_) => own(facts),
+            NetworkSpec::Existing(named) => facts.existing.as_ref().and_then(|e| shared(named, e)),
         };
-        given.network = facts.vpc.as_ref().map(|vpc| NetworkGiven {
-            vpc: vpc.id.clone(),
-            public_subnets: ids(true),
-            private_subnets: ids(false),
-        });
+        if let Some(network) = &mut given.network {
+            network.efa_group = efa;
+        }
     }
+}
+
+fn own(facts: &NetworkFacts) -> Option<NetworkGiven> {
+    let subnets = |public: bool| {
+        let subnets = facts.subnets.iter().filter(|s| s.public == public);
+        subnets.map(|s| SubnetGiven { id: s.id.clone(), zone: s.zone.clone() }).collect()
+    };
+    facts.vpc.as_ref().map(|vpc| NetworkGiven {
+        vpc: vpc.id.clone(),
+        public_subnets: subnets(true),
+        private_subnets: subnets(false),
+        efa_group: None,
+    })
+}
+
+fn shared(named: &ExistingNetwork, facts: &ExistingFacts) -> Option<NetworkGiven> {
+    let subnets = |ids: &[String]| {
+        let there = ids.iter().filter_map(|id| facts.subnets.iter().find(|s| s.id == *id));
+        there.map(|s| SubnetGiven { id: s.id.clone(), zone: s.zone.clone() }).collect()
+    };
+    facts.vpc.as_ref().map(|vpc| NetworkGiven {
+        vpc: vpc.id.clone(),
+        public_subnets: subnets(&named.public_subnets),
+        private_subnets: subnets(&named.private_subnets),
+        efa_group: None,
+    })
 }

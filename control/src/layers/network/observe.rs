@@ -1,13 +1,28 @@
-//! The network as it is, found by the fleet's tag.
+//! The network as it is, found by the fleet's tag; a network that is there already, by the ids that
+//! the file names.
+
+pub mod endpoints;
+pub mod existing;
+pub mod groups;
+mod ways_out;
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Filter, Tag};
+use aws_sdk_ec2::types::{Filter, Subnet, Tag};
 use contract::names::TAG_FLEET;
 
 use crate::aws::ec2::{filter, name_of};
 use crate::aws::{Attempted as _, AwsError, Clients};
-use crate::stack::{StackError, World};
+use crate::config::network::NetworkSpec;
+use crate::layers::network::desired;
+use crate::stack::world::Zone;
+use crate::stack::{Inputs, StackError, World};
+
+pub use endpoints::EndpointFact;
+pub use existing::ExistingFacts;
+pub use groups::{InterfaceFact, SecurityGroupFact};
+pub(super) use ways_out::addresses;
+use ways_out::nats;
 
 /// Destination of a default route.
 pub const EVERYWHERE: &str = "0.0.0.0/0";
@@ -16,7 +31,12 @@ pub const EVERYWHERE: &str = "0.0.0.0/0";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkFacts {
     /// Zones of the region that are available, sorted.
-    pub zones: Vec<String>,
+    pub zones: Vec<Zone>,
+    /// The network that the file names, where it is there already.
+    pub existing: Option<ExistingFacts>,
+    /// Ids of subnets of others that carry the cluster's tag; read on the way down, and where the
+    /// network is there already.
+    pub shared: Vec<String>,
     /// The VPC.
     pub vpc: Option<VpcFact>,
     /// The internet gateway.
@@ -33,10 +53,16 @@ pub struct NetworkFacts {
     pub surplus: Vec<Surplus>,
     /// Tags of everything above, by id.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
-    /// Network interfaces in the VPC, whoever made them.
+    /// Network interfaces in the VPC, whoever made them; the cluster's, where the VPC is not ours.
     pub interfaces: Vec<InterfaceFact>,
-    /// Security groups in the VPC but its default one, whoever made them.
+    /// Security groups in the VPC but its default one, whoever made them; the fleet's, where the VPC
+    /// is not ours.
     pub security_groups: Vec<SecurityGroupFact>,
+    /// VPC endpoints that are not being deleted.
+    pub endpoints: Vec<EndpointFact>,
+    /// The services that endpoints can be made for, where the file asks for any: their name here and
+    /// their zones.
+    pub services: BTreeMap<String, (String, Vec<String>)>,
 }
 
 /// A VPC.
@@ -69,7 +95,7 @@ pub struct SubnetFact {
     /// Name.
     pub name: String,
     /// Zone.
-    pub zone: String,
+    pub zone: Zone,
     /// Addresses.
     pub cidr: String,
     /// Free addresses.
@@ -130,31 +156,11 @@ pub enum Surplus {
     Table(TableFact),
 }
 
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceFact {
-    /// Id.
-    pub id: String,
-    /// `available` or `in-use`.
-    pub status: String,
-    /// What AWS or the CNI wrote about it.
-    pub description: String,
-}
-
-/// A security group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecurityGroupFact {
-    /// Id.
-    pub id: String,
-    /// Name.
-    pub name: String,
-}
-
 /// Reads the whole network.
 ///
 /// # Errors
 /// [`StackError::Aws`] when EC2 does not answer or refuses.
-pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
+pub async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<NetworkFacts, StackError> {
     let (clients, fleet) = (&world.clients, world.scope.fleet.as_str());
     let owned = filter(&format!("tag:{TAG_FLEET}"), fleet);
     let mut facts = NetworkFacts { zones: zones(clients).await?, ..NetworkFacts::default() };
@@ -170,9 +176,8 @@ pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
             (None, vpc) => *vpc = None,
             (Some(_), None) => {}
         }
-        facts.interfaces = interfaces(clients, &id).await?;
-        facts.security_groups = security_groups(clients, &id).await?;
     }
+    observe_guests(world, inputs, &mut facts).await?;
     let mut gateways = gateways(clients, fleet, &owned).await?.into_iter();
     facts.gateway = gateways.next();
     facts.surplus.extend(gateways.map(Surplus::Gateway));
@@ -192,6 +197,32 @@ pub async fn observe(world: &World) -> Result<NetworkFacts, StackError> {
     Ok(facts)
 }
 
+/// Reads what stands in the network, and the network itself where it is not the fleet's.
+async fn observe_guests(
+    world: &World,
+    inputs: Option<&Inputs>,
+    facts: &mut NetworkFacts,
+) -> Result<(), StackError> {
+    let (clients, fleet) = (&world.clients, world.scope.fleet.as_str());
+    let spec = inputs.map(|inputs| &inputs.spec.network);
+    if let Some(NetworkSpec::Existing(named)) = spec {
+        facts.existing = Some(existing::observe(clients, named).await?);
+    }
+    if let Some(vpc) = &facts.vpc {
+        facts.interfaces = groups::interfaces_in(clients, &vpc.id).await?;
+        facts.security_groups = groups::security_groups_in(clients, &vpc.id, fleet).await?;
+    } else if !matches!(spec, Some(NetworkSpec::Own(_))) {
+        facts.interfaces = groups::interfaces_of(clients, fleet).await?;
+        facts.security_groups = groups::security_groups_of(clients, fleet).await?;
+        facts.shared = existing::shared(clients, fleet).await?;
+    }
+    facts.endpoints = endpoints::observe(clients, fleet).await?;
+    if spec.is_some_and(desired::wants_endpoints) {
+        facts.services = endpoints::services(clients).await?;
+    }
+    Ok(())
+}
+
 impl NetworkFacts {
     /// Ids of everything that carries the fleet's tags.
     fn ids(&self) -> Vec<String> {
@@ -201,6 +232,9 @@ impl NetworkFacts {
         ids.extend(self.addresses.iter().map(|address| &address.id));
         ids.extend(self.nats.iter().map(|nat| &nat.id));
         ids.extend(self.tables.iter().map(|table| &table.id));
+        ids.extend(self.endpoints.iter().map(|endpoint| &endpoint.id));
+        let groups = self.security_groups.iter().filter(|group| group.ours);
+        ids.extend(groups.map(|group| &group.id));
         ids.into_iter().cloned().collect()
     }
 }
@@ -240,7 +274,7 @@ fn text(value: Option<&str>) -> String {
 ///
 /// # Errors
 /// When EC2 does not answer.
-pub async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
+pub async fn zones(clients: &Clients) -> Result<Vec<Zone>, AwsError> {
     let answer = clients
         .ec2
         .describe_availability_zones()
@@ -249,8 +283,9 @@ pub async fn zones(clients: &Clients) -> Result<Vec<String>, AwsError> {
         .send()
         .await
         .attempted(|| format!("list the zones of `{}`", clients.region))?;
-    let mut zones: Vec<String> =
-        answer.availability_zones().iter().map(|zone| text(zone.zone_name())).collect();
+    let zones = answer.availability_zones().iter();
+    let mut zones: Vec<Zone> =
+        zones.map(|zone| Zone { name: text(zone.zone_name()), id: text(zone.zone_id()) }).collect();
     zones.sort();
     Ok(zones)
 }
@@ -328,7 +363,7 @@ pub(super) async fn subnets(
     let subnets = subnets.into_iter().map(|subnet| SubnetFact {
         id: text(subnet.subnet_id()),
         name: name_of(subnet.tags()),
-        zone: text(subnet.availability_zone()),
+        zone: zone_of(&subnet),
         cidr: text(subnet.cidr_block()),
         free: subnet.available_ip_address_count().unwrap_or(0).unsigned_abs(),
         public: public(subnet.tags()),
@@ -336,32 +371,8 @@ pub(super) async fn subnets(
     Ok(by_id(subnets, |subnet| &subnet.id))
 }
 
-pub(super) async fn addresses(
-    clients: &Clients,
-    fleet: &str,
-    owned: &Filter,
-) -> Result<Vec<AddressFact>, AwsError> {
-    // DescribeAddresses has no pages.
-    let answer = clients.ec2.describe_addresses().filters(owned.clone()).send().await;
-    let answer = answer.attempted(|| format!("list the addresses of `{fleet}`"))?;
-    let addresses = answer.addresses().iter().map(|address| AddressFact {
-        id: text(address.allocation_id()),
-        name: name_of(address.tags()),
-    });
-    Ok(by_id(addresses, |address| &address.id))
-}
-
-async fn nats(clients: &Clients, fleet: &str, owned: &Filter) -> Result<Vec<NatFact>, AwsError> {
-    let pages = clients.ec2.describe_nat_gateways().filter(owned.clone());
-    let nats = pages.into_paginator().items().send().try_collect().await;
-    let nats = nats.attempted(|| format!("list the NAT gateways of `{fleet}`"))?;
-    let nats = nats.into_iter().map(|nat| NatFact {
-        id: text(nat.nat_gateway_id()),
-        name: name_of(nat.tags()),
-        state: nat.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
-    });
-    // Deleted ones are listed for an hour; failed ones never carry traffic and are made anew.
-    Ok(by_id(nats.filter(|nat| !["deleted", "failed"].contains(&nat.state.as_str())), |n| &n.id))
+fn zone_of(subnet: &Subnet) -> Zone {
+    Zone { name: text(subnet.availability_zone()), id: text(subnet.availability_zone_id()) }
 }
 
 pub(super) async fn tables(
@@ -393,30 +404,4 @@ pub(super) async fn tables(
         }
     });
     Ok(by_id(tables, |table| &table.id))
-}
-
-async fn interfaces(clients: &Clients, vpc: &str) -> Result<Vec<InterfaceFact>, AwsError> {
-    let pages = clients.ec2.describe_network_interfaces().filters(filter("vpc-id", vpc));
-    let interfaces = pages.into_paginator().items().send().try_collect().await;
-    let interfaces = interfaces.attempted(|| format!("list the interfaces of `{vpc}`"))?;
-    let interfaces = interfaces.into_iter().map(|interface| InterfaceFact {
-        id: text(interface.network_interface_id()),
-        status: interface.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
-        description: text(interface.description()),
-    });
-    Ok(by_id(interfaces, |interface| &interface.id))
-}
-
-async fn security_groups(clients: &Clients, vpc: &str) -> Result<Vec<SecurityGroupFact>, AwsError> {
-    let pages = clients.ec2.describe_security_groups().filters(filter("vpc-id", vpc));
-    let groups = pages.into_paginator().items().send().try_collect().await;
-    let groups = groups.attempted(|| format!("list the security groups of `{vpc}`"))?;
-    let groups = groups
-        .into_iter()
-        .map(|group| SecurityGroupFact {
-            id: text(group.group_id()),
-            name: text(group.group_name()),
-        })
-        .filter(|group| group.name != "default");
-    Ok(by_id(groups, |group| &group.id))
 }

@@ -1,11 +1,18 @@
 //! From the network as it is to the network as it should be. Pure.
 
+mod existing;
+mod guests;
+
+pub(crate) use existing::unfit;
+
 use std::collections::BTreeMap;
 
 use contract::names::TAG_SPEC;
 
 use crate::layers::names::spec_hash;
-use crate::layers::network::desired::{Desired, NatWish, SubnetWish, WayOut};
+use crate::layers::network::desired::{
+    Desired, EndpointWish, GroupWish, NatWish, Rule, SubnetWish, TableWish, WayOut, Wish,
+};
 use crate::layers::network::observe::{GatewayFact, NetworkFacts, Surplus, TableFact};
 use crate::layers::tags;
 use crate::stack::{Layer, StackError, Step};
@@ -36,8 +43,22 @@ pub enum Op {
     SetRoute(String, WayOut),
     /// Has a subnet use a table.
     Associate(String, String),
+    /// Makes a security group.
+    CreateGroup(GroupWish, Tags),
+    /// Has a security group of this name let something through.
+    Allow(String, Rule),
+    /// Makes a VPC endpoint for the service of this name.
+    CreateEndpoint(EndpointWish, String, Tags),
+    /// Has the endpoint of this name reach the subnets and tables of these names as well.
+    ExtendEndpoint(String, Vec<String>, Vec<String>),
+    /// Puts the cluster's tag on subnets of others.
+    Share(Vec<String>),
+    /// Takes it off again.
+    Unshare(Vec<String>),
     /// Puts tags on what lacks them.
     Tag(Vec<String>, Tags),
+    /// Removes VPC endpoints and waits until they are gone.
+    DeleteEndpoints(Vec<String>),
     /// Removes a NAT gateway.
     DeleteNat(String),
     /// Gives an address back.
@@ -59,15 +80,28 @@ pub enum Op {
 /// The steps up.
 ///
 /// # Errors
-/// [`StackError::Conflict`] when the VPC has other addresses than the file says.
-pub fn plan(desired: &Desired, facts: &NetworkFacts) -> Result<Vec<Step<Op>>, StackError> {
+/// [`StackError::Conflict`] when the VPC has other addresses than the file says, when the network
+/// that it names does not fit, or when the region lacks a service.
+pub fn plan(wish: &Wish, facts: &NetworkFacts) -> Result<Vec<Step<Op>>, StackError> {
+    match wish {
+        Wish::Own(desired) => plan_own(desired, facts),
+        Wish::Existing(adopted) => existing::plan(adopted, facts),
+    }
+}
+
+pub(super) fn plan_own(
+    desired: &Desired,
+    facts: &NetworkFacts,
+) -> Result<Vec<Step<Op>>, StackError> {
     check_addresses(desired, facts)?;
     let mut steps = Vec::new();
     plan_vpc(desired, facts, &mut steps);
     plan_subnets(desired, facts, &mut steps);
     plan_ways_out(desired, facts, &mut steps);
     plan_tables(desired, facts, &mut steps);
-    plan_tags(desired, facts, &mut steps);
+    guests::plan_groups(&desired.vpc, &desired.tags, &desired.groups, facts, &mut steps);
+    guests::plan_endpoints(desired, facts, &mut steps)?;
+    plan_tags(wanted_tags(desired, facts), facts, &mut steps);
     for surplus in &facts.surplus {
         steps.push(surplus_step(surplus).because("is there once too often"));
     }
@@ -75,7 +109,12 @@ pub fn plan(desired: &Desired, facts: &NetworkFacts) -> Result<Vec<Step<Op>>, St
 }
 
 fn own_tags(desired: &Desired, name: &str, spec: &[&str], extra: &[(&str, &str)]) -> Tags {
-    let mut all = tags::of(&desired.vpc, Layer::Network, name, &desired.tags);
+    tags_of((&desired.vpc, &desired.tags), name, spec, extra)
+}
+
+/// The tags of something of a fleet that has these of its own.
+fn tags_of((fleet, own): (&str, &Tags), name: &str, spec: &[&str], extra: &[(&str, &str)]) -> Tags {
+    let mut all = tags::of(fleet, Layer::Network, name, own);
     all.insert(TAG_SPEC.into(), spec_hash(spec));
     all.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     all
@@ -85,8 +124,8 @@ fn vpc_tags(desired: &Desired) -> Tags {
     own_tags(desired, &desired.vpc, &["vpc", &desired.cidr.to_string()], &[])
 }
 
-fn gateway_tags(desired: &Desired) -> Tags {
-    own_tags(desired, &desired.gateway, &["internet gateway"], &[])
+fn gateway_tags(desired: &Desired, name: &str) -> Tags {
+    own_tags(desired, name, &["internet gateway"], &[])
 }
 
 fn subnet_tags(desired: &Desired, wish: &SubnetWish) -> Tags {
@@ -94,7 +133,7 @@ fn subnet_tags(desired: &Desired, wish: &SubnetWish) -> Tags {
     let role =
         if wish.public { "kubernetes.io/role/elb" } else { "kubernetes.io/role/internal-elb" };
     let cidr = wish.cidr.to_string();
-    own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone], &[(role, "1")])
+    own_tags(desired, &wish.name, &["subnet", &cidr, &wish.zone.name], &[(role, "1")])
 }
 
 fn nat_tags(desired: &Desired, wish: &NatWish) -> Tags {
@@ -113,8 +152,10 @@ pub fn wanted_tags(desired: &Desired, facts: &NetworkFacts) -> Vec<(String, Stri
         wanted.extend(id.map(|id| (id.clone(), name.to_owned(), tags)));
     };
     want(facts.vpc.as_ref().map(|vpc| &vpc.id), &desired.vpc, vpc_tags(desired));
-    let gateway = facts.gateway.as_ref().map(|gateway| &gateway.id);
-    want(gateway, &desired.gateway, gateway_tags(desired));
+    if let Some(name) = &desired.gateway {
+        let gateway = facts.gateway.as_ref().map(|gateway| &gateway.id);
+        want(gateway, name, gateway_tags(desired, name));
+    }
     for wish in &desired.subnets {
         let fact = facts.subnets.iter().find(|fact| fact.name == wish.name);
         want(fact.map(|fact| &fact.id), &wish.name, subnet_tags(desired, wish));
@@ -129,12 +170,15 @@ pub fn wanted_tags(desired: &Desired, facts: &NetworkFacts) -> Vec<(String, Stri
         let fact = facts.tables.iter().find(|fact| fact.name == wish.name);
         want(fact.map(|fact| &fact.id), &wish.name, table_tags(desired, &wish.name));
     }
+    let fleet = (desired.vpc.as_str(), &desired.tags);
+    wanted.extend(guests::group_tags(fleet, &desired.groups, facts));
+    wanted.extend(guests::endpoint_tags(desired, facts));
     wanted
 }
 
 /// Tags that are missing or say something else are put right; those of others are left alone.
-fn plan_tags(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) {
-    for (id, name, mut tags) in wanted_tags(desired, facts) {
+fn plan_tags(wanted: Vec<(String, String, Tags)>, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) {
+    for (id, name, mut tags) in wanted {
         let found = facts.tags.get(&id);
         tags.retain(|key, value| found.and_then(|found| found.get(key)) != Some(value));
         if tags.is_empty() {
@@ -181,22 +225,27 @@ fn plan_vpc(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) 
         ),
         Some(_) => {}
     }
+    let Some(name) = &desired.gateway else {
+        let op = |gateway: &GatewayFact| Op::DeleteGateway(gateway.clone());
+        steps.extend(facts.gateway.iter().map(|gateway| {
+            Step::destroy(4, "internet gateway", &gateway.id, op(gateway))
+                .because("`nat: none` lets nothing out")
+        }));
+        return;
+    };
+    let attach = || Step::add(1, "gateway attachment", name, Op::AttachGateway);
     let vpc = facts.vpc.as_ref().map(|vpc| vpc.id.as_str());
     match &facts.gateway {
         None => {
-            let op = Op::CreateGateway(gateway_tags(desired));
-            steps.push(Step::add(0, "internet gateway", &desired.gateway, op));
-            steps.push(attach(desired));
+            let op = Op::CreateGateway(gateway_tags(desired, name));
+            steps.push(Step::add(0, "internet gateway", name, op));
+            steps.push(attach());
         }
         Some(gateway) if gateway.vpc.is_none() || gateway.vpc.as_deref() != vpc => {
-            steps.push(attach(desired));
+            steps.push(attach());
         }
         Some(_) => {}
     }
-}
-
-fn attach(desired: &Desired) -> Step<Op> {
-    Step::add(1, "gateway attachment", &desired.gateway, Op::AttachGateway)
 }
 
 fn plan_subnets(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>>) {
@@ -228,20 +277,7 @@ fn plan_tables(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>
             let op = Op::CreateTable(wish.name.clone(), table_tags(desired, &wish.name));
             steps.push(Step::add(1, "route table", &wish.name, op));
         }
-        let target = match &wish.way_out {
-            WayOut::Internet => facts.gateway.as_ref().map(|gateway| &gateway.id),
-            WayOut::Nat(name) => facts.nats.iter().find(|nat| nat.name == *name).map(|nat| &nat.id),
-        };
-        let leads = fact.and_then(|fact| fact.way_out.as_ref());
-        let op = Op::SetRoute(wish.name.clone(), wish.way_out.clone());
-        match leads {
-            None => steps.push(Step::add(3, "default route", &wish.name, op)),
-            Some(_) if target.is_none() || leads != target => {
-                let why = "leads to a gateway that is not ours or is gone";
-                steps.push(Step::change(3, "default route", &wish.name, op).because(why));
-            }
-            Some(_) => {}
-        }
+        plan_route(wish, fact, facts, steps);
         for subnet in &wish.subnets {
             let id = facts.subnets.iter().find(|fact| fact.name == *subnet).map(|fact| &fact.id);
             let uses = |fact: &TableFact| fact.associations.iter().any(|(_, s)| Some(s) == id);
@@ -250,6 +286,29 @@ fn plan_tables(desired: &Desired, facts: &NetworkFacts, steps: &mut Vec<Step<Op>
                 steps.push(Step::add(2, "route association", subnet, op));
             }
         }
+    }
+}
+
+fn plan_route(
+    wish: &TableWish,
+    fact: Option<&TableFact>,
+    facts: &NetworkFacts,
+    steps: &mut Vec<Step<Op>>,
+) {
+    let Some(way_out) = &wish.way_out else { return };
+    let target = match way_out {
+        WayOut::Internet => facts.gateway.as_ref().map(|gateway| &gateway.id),
+        WayOut::Nat(name) => facts.nats.iter().find(|nat| nat.name == *name).map(|nat| &nat.id),
+    };
+    let leads = fact.and_then(|fact| fact.way_out.as_ref());
+    let op = Op::SetRoute(wish.name.clone(), way_out.clone());
+    match leads {
+        None => steps.push(Step::add(3, "default route", &wish.name, op)),
+        Some(_) if target.is_none() || leads != target => {
+            let why = "leads to a gateway that is not ours or is gone";
+            steps.push(Step::change(3, "default route", &wish.name, op).because(why));
+        }
+        Some(_) => {}
     }
 }
 
@@ -282,16 +341,7 @@ pub fn teardown(facts: &NetworkFacts) -> Vec<Step<Op>> {
     for address in &facts.addresses {
         steps.push(Step::destroy(1, "address", &address.name, Op::Release(address.id.clone())));
     }
-    // Those in use belong to a service (NAT, control plane) that takes them along itself.
-    for interface in facts.interfaces.iter().filter(|i| i.status == "available") {
-        let op = Op::DeleteInterface(interface.id.clone());
-        steps
-            .push(Step::destroy(1, "interface", &interface.id, op).because(&interface.description));
-    }
-    for group in &facts.security_groups {
-        let op = Op::DeleteSecurityGroup(group.id.clone());
-        steps.push(Step::destroy(2, "security group", &group.name, op));
-    }
+    steps.extend(guests::teardown(facts));
     for subnet in &facts.subnets {
         let op = Op::DeleteSubnet(subnet.id.clone());
         steps.push(Step::destroy(3, "subnet", &subnet.name, op));

@@ -1,28 +1,56 @@
 //! The plan of the network, on worlds that are empty, complete, and damaged by hand.
 
-use super::desired::{Desired, WayOut, desired};
+mod existing;
+
+use std::collections::BTreeMap;
+
+use super::desired::{Desired, EndpointKind, Rule, WayOut, Wish, wish};
 use super::observe::{
-    AddressFact, GatewayFact, NatFact, NetworkFacts, SubnetFact, Surplus, TableFact, VpcFact,
+    AddressFact, EndpointFact, GatewayFact, NatFact, NetworkFacts, SecurityGroupFact, SubnetFact,
+    Surplus, TableFact, VpcFact,
 };
-use super::plan::{Op, plan, teardown, wanted_tags};
+use super::plan::{Op, plan_own as plan, teardown, wanted_tags};
 use crate::config::FleetSpec;
+use crate::stack::world::Zone;
 use crate::stack::{Action, StackError, Step};
 
 fn spec(network: &str) -> FleetSpec {
     let text = format!(
         "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\nkubernetes: \"1.34\"\nagent: \
-         {{baked: true}}\nnetwork: {network}\ntags: {{cost-center: research}}\npools:\n  - {{name: \
+         {{baked: true}}\nnetwork: {network}\ndevicePluginImage: mirror/plugin:1\ntags: {{cost-center: research}}\npools:\n  - {{name: \
          system, class: system, instanceType: m6i.large, size: {{desired: 2}}}}\n"
     );
     crate::config::parse(&text, "fleet.yaml").unwrap()
 }
 
-fn zones() -> Vec<String> {
-    ["a", "b", "c"].map(|zone| format!("us-east-1{zone}")).into()
+fn zones() -> Vec<Zone> {
+    let zone = |(letter, number)| Zone {
+        name: format!("us-east-1{letter}"),
+        id: format!("use1-az{number}"),
+    };
+    [("a", 4), ("b", 6), ("c", 1)].map(zone).into()
+}
+
+fn own(spec: &FleetSpec) -> Desired {
+    match wish(spec, &zones()).unwrap() {
+        Wish::Own(desired) => desired,
+        Wish::Existing(_) => panic!("the fleet's own"),
+    }
 }
 
 fn wishes(network: &str) -> Desired {
-    desired(&spec(network), &zones()).unwrap()
+    own(&spec(network))
+}
+
+/// The services of a region, by all zones but that one.
+fn services(without: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let zones: Vec<String> =
+        zones().into_iter().map(|zone| zone.name).filter(|name| name != without).collect();
+    let names = super::desired::INTERFACE_SERVICES.iter().chain(["s3"].iter());
+    let named = |name: &&str| {
+        ((*name).to_owned(), (format!("com.amazonaws.us-east-1.{name}"), zones.clone()))
+    };
+    names.map(named).collect()
 }
 
 /// The world after everything was done.
@@ -42,7 +70,7 @@ fn complete(wish: &Desired) -> NetworkFacts {
     let table = |wish: &super::desired::TableWish| TableFact {
         id: format!("rtb-{}", wish.name),
         name: wish.name.clone(),
-        way_out: Some(match &wish.way_out {
+        way_out: wish.way_out.as_ref().map(|way_out| match way_out {
             WayOut::Internet => "igw-1".to_owned(),
             WayOut::Nat(name) => format!("id-{name}"),
         }),
@@ -62,6 +90,24 @@ fn complete(wish: &Desired) -> NetworkFacts {
         id: format!("eip-{}", wish.name),
         name: wish.name.clone(),
     };
+    let group = |wish: &super::desired::GroupWish| SecurityGroupFact {
+        id: format!("sg-{}", wish.name),
+        name: wish.name.clone(),
+        ours: true,
+        rules: wish.rules.clone(),
+    };
+    let endpoint = |wish: &super::desired::EndpointWish| {
+        let (subnets, tables) = match &wish.kind {
+            EndpointKind::Gateway(tables) => {
+                (vec![], tables.iter().map(|name| format!("rtb-{name}")).collect())
+            }
+            EndpointKind::Interface { subnets, .. } => {
+                (subnets.iter().map(|name| format!("id-{name}")).collect(), vec![])
+            }
+        };
+        let (id, name) = (format!("vpce-{}", wish.name), wish.name.clone());
+        EndpointFact { id, name, state: "available".into(), subnets, tables }
+    };
     let mut facts = NetworkFacts {
         zones: zones(),
         vpc: Some(VpcFact {
@@ -70,7 +116,13 @@ fn complete(wish: &Desired) -> NetworkFacts {
             dns_support: true,
             dns_hostnames: true,
         }),
-        gateway: Some(GatewayFact { id: "igw-1".into(), vpc: Some("vpc-1".into()) }),
+        gateway: wish
+            .gateway
+            .as_ref()
+            .map(|_| GatewayFact { id: "igw-1".into(), vpc: Some("vpc-1".into()) }),
+        security_groups: wish.groups.iter().map(group).collect(),
+        endpoints: wish.endpoints.iter().map(endpoint).collect(),
+        services: services(""),
         addresses: wish.nats.iter().map(address).collect(),
         nats: wish.nats.iter().map(nat).collect(),
         tables: wish.tables.iter().map(table).collect(),
@@ -116,7 +168,12 @@ fn one_nat_gateway_per_zone_means_one_private_table_each() {
 
 #[test]
 fn a_complete_world_gets_nothing() {
-    for network in ["{zones: 2}", "{zones: 3, nat: per-zone, cidr: 172.16.0.0/20}"] {
+    for network in [
+        "{zones: 2}",
+        "{zones: 3, nat: per-zone, cidr: 172.16.0.0/20}",
+        "{zoneIds: [use1-az6, use1-az1], endpoints: all}",
+        "{nat: none}",
+    ] {
         let wish = wishes(network);
         assert_eq!(rows(&plan(&wish, &complete(&wish)).unwrap()), [], "{network}");
     }
@@ -223,7 +280,7 @@ fn other_addresses_are_a_conflict_before_anything_is_touched() {
     let facts = complete(&wishes("{cidr: 10.0.0.0/16}"));
     let error = plan(&wishes("{cidr: 10.1.0.0/16}"), &facts).unwrap_err();
     assert!(matches!(error, StackError::Conflict { .. }), "{error}");
-    let few = desired(&spec("{zones: 4}"), &zones()).unwrap_err();
+    let few = wish(&spec("{zones: 4}"), &zones()).unwrap_err();
     assert!(few.to_string().contains("4 zones"), "{few}");
 }
 
@@ -269,8 +326,12 @@ fn teardown_takes_what_others_left_before_what_it_lies_in() {
             description: "Amazon EKS prod".into(),
         },
     ];
-    facts.security_groups =
-        vec![super::observe::SecurityGroupFact { id: "sg-1".into(), name: "k8s-elb".into() }];
+    facts.security_groups = vec![SecurityGroupFact {
+        id: "sg-1".into(),
+        name: "k8s-elb".into(),
+        ours: false,
+        rules: vec![],
+    }];
     let steps = teardown(&facts);
     let place = |kind: &str| steps.iter().position(|step| step.resource == kind).unwrap();
     for (first, then) in [
@@ -287,4 +348,76 @@ fn teardown_takes_what_others_left_before_what_it_lies_in() {
     }
     assert!(steps.iter().all(|step| step.name != "eni-2"), "a service takes its own along");
     assert_eq!(teardown(&NetworkFacts::default()), []);
+}
+
+fn steps_of<'a>(steps: &'a [Step<Op>], kind: &str) -> Vec<&'a Step<Op>> {
+    steps.iter().filter(|step| step.resource == kind).collect()
+}
+
+#[test]
+fn zones_are_chosen_by_id_whatever_they_are_called_here() {
+    let wish = wishes("{zoneIds: [use1-az6, use1-az1]}");
+    let names: Vec<&str> = wish.subnets.iter().map(|subnet| subnet.zone.name.as_str()).collect();
+    assert_eq!(names, ["us-east-1b", "us-east-1b", "us-east-1c", "us-east-1c"]);
+    let error = super::desired::wish(&spec("{zoneIds: [use1-az6, use1-az9]}"), &zones());
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "the region has no zone `use1-az9`; it has use1-az4, use1-az6, use1-az1");
+}
+
+#[test]
+fn a_closed_network_has_no_way_out_and_an_endpoint_for_each_service() {
+    let empty = NetworkFacts { services: services("us-east-1b"), ..NetworkFacts::default() };
+    let wish = wishes("{nat: none}");
+    let steps = plan(&wish, &empty).unwrap();
+    for (kind, wanted) in [
+        ("internet gateway", 0),
+        ("nat gateway", 0),
+        ("address", 0),
+        ("default route", 0),
+        ("subnet", 2),
+        ("route table", 1),
+        ("vpc endpoint", 11),
+        ("security group", 1),
+        ("security group rule", 1),
+    ] {
+        assert_eq!(steps_of(&steps, kind).len(), wanted, "{kind}");
+    }
+    let stage = |kind: &str| steps_of(&steps, kind)[0].stage;
+    for before in ["subnet", "route table", "security group", "security group rule"] {
+        assert!(stage(before) < stage("vpc endpoint"), "{before}");
+    }
+    let group = wish.groups.first().unwrap();
+    assert_eq!(group.rules, [Rule::HttpsFrom("10.0.0.0/16".into())]);
+    // A zone that does not offer a service is not missed; a table that was made again is.
+    let mut facts = complete(&wish);
+    facts.services = services("us-east-1b");
+    for endpoint in &mut facts.endpoints {
+        endpoint.subnets.retain(|subnet| !subnet.ends_with("us-east-1b"));
+    }
+    assert_eq!(rows(&plan(&wish, &facts).unwrap()), []);
+    facts.tables[0].id = "rtb-new".into();
+    facts.tags.insert("rtb-new".into(), facts.tags["rtb-prod-private"].clone());
+    let again = plan(&wish, &facts).unwrap();
+    assert_eq!(rows(&again), [(Action::Change, "vpc endpoint", "prod-s3")]);
+    // And one that the region does not have is said before anything is made.
+    facts.endpoints.clear();
+    facts.services.remove("eks-auth");
+    let refused = plan(&wish, &facts).unwrap_err().to_string();
+    assert_eq!(refused, "the region offers no VPC endpoint for `eks-auth`");
+}
+
+#[test]
+fn efa_gets_a_group_that_lets_everything_through_between_its_members() {
+    let mut spec = spec("{zones: 2}");
+    spec.pools[0].efa = true;
+    let wish = own(&spec);
+    let steps = plan(&wish, &NetworkFacts::default()).unwrap();
+    let rules: Vec<&str> =
+        steps_of(&steps, "security group rule").iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(rules, ["prod-efa: all from itself", "prod-efa: all to itself"]);
+    // Somebody takes one of them out.
+    let mut facts = complete(&wish);
+    facts.security_groups[0].rules = vec![Rule::FromItself];
+    let mended = plan(&wish, &facts).unwrap();
+    assert_eq!(rows(&mended), [(Action::Add, "security group rule", "prod-efa: all to itself")]);
 }

@@ -7,6 +7,7 @@ use crate::aws::ec2::tagged;
 use crate::aws::tagging;
 use crate::aws::{Attempted as _, AwsError};
 use crate::launch::managed::{self, GroupFact, GroupTags};
+use crate::launch::placement;
 use crate::layers::names::spec_hash;
 use crate::layers::pools::desired::{Made, PoolWish};
 use crate::layers::pools::observe::{PoolsFacts, TemplateFact, description};
@@ -22,6 +23,14 @@ type Done = Result<Applied<PoolsFacts>, StackError>;
 /// AWS's refusal, or a layer below that is not built.
 pub async fn apply(world: &World, layer: Layer, op: &Op, facts: &PoolsFacts) -> Done {
     match op {
+        Op::CreatePlacement(name, tags) => {
+            let outcome = placement::create(world, name, tags).await?;
+            let name = name.clone();
+            let learn = move |facts: &mut PoolsFacts| facts.placement_groups.push(name);
+            Ok(Applied { outcome, learn: Box::new(learn) })
+        }
+        Op::RetirePlacement(name) => Ok(Applied::ended(placement::retire(world, name).await?)),
+        Op::DeletePlacement(name) => Ok(Applied::ended(placement::delete(world, name).await?)),
         Op::CreateTemplate(wish) => create_template(world, wish, made(layer, wish)?).await,
         Op::NewVersion(wish) => new_version(world, layer, wish, facts).await,
         Op::CreateGroup(wish) => create_group(world, layer, wish, facts).await,

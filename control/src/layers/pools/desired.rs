@@ -8,17 +8,22 @@ use contract::names::{TAG_FLEET, TAG_GPU_OFFER, TAG_LAYER, TAG_POOL};
 
 use crate::aws::ec2::TypeFacts;
 use crate::aws::eks::ClusterFacts;
-use crate::config::spec::{Capacity, PoolClass, PoolSpec};
+use crate::config::spec::{Capacity, Placement, PoolClass, PoolSpec};
+use crate::launch::interfaces::{self, Interface};
 use crate::launch::managed::GroupWish;
-use crate::launch::template::{LaunchPath, TemplateData};
+use crate::launch::template::{LaunchPath, Reservation, TemplateData};
 use crate::layers::names::{bounded, spec_hash};
 use crate::layers::pools::observe::PoolsFacts;
 use crate::layers::{identity, tags};
+use crate::stack::world::{NetworkGiven, SubnetGiven};
 use crate::stack::{Inputs, Layer, StackError};
 use crate::user_data::{self, NodeSettings, UserData};
 
 /// EC2's limit on a launch template's name.
 const TEMPLATE_NAME_MAX: usize = 128;
+
+/// Cost tag that tells what nodes are for.
+const TAG_WORKLOAD: &str = "workload-type";
 
 /// A pool as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct PoolWish {
     pub template: String,
     /// Tags of the launch template itself.
     pub template_tags: BTreeMap<String, String>,
+    /// Name of the placement group that the fleet makes for it.
+    pub placement_group: Option<String>,
     /// What the layers below must give first; none while they are not built.
     pub made: Option<Made>,
     /// What it is, for people: `4 × p5.48xlarge`.
@@ -75,6 +82,7 @@ fn wish(
     let template = template_name(fleet, &pool.name);
     Ok(PoolWish {
         template_tags: own_tags(inputs, layer, pool, &template),
+        placement_group: (pool.placement == Placement::Cluster).then(|| template.clone()),
         made: made(inputs, layer, pool, facts)?,
         name: pool.name.clone(),
         size: format!("{} × {}", pool.size.desired, pool.instance_type),
@@ -88,7 +96,9 @@ fn own_tags(
     pool: &PoolSpec,
     name: &str,
 ) -> BTreeMap<String, String> {
-    let mut own = inputs.spec.tags.clone();
+    // What bills are divided by, where the file does not say it itself.
+    let mut own = BTreeMap::from([(TAG_WORKLOAD.to_owned(), pool.class.node_type().to_owned())]);
+    own.extend(inputs.spec.tags.clone());
     own.extend(pool.tags.clone());
     let mut all = tags::of(&inputs.scope.fleet, layer, name, &own);
     all.insert(TAG_POOL.into(), pool.name.clone());
@@ -116,10 +126,13 @@ fn made(
     let Some(image) = pool.image.clone().or_else(|| facts.images.get(&pool.name).cloned()) else {
         return Ok(None);
     };
+    let Some(security_groups) = security_groups(pool, cluster, network) else { return Ok(None) };
     let fleet = &inputs.scope.fleet;
     let tags = own_tags(inputs, layer, pool, &format!("{fleet}-{}", pool.name));
     let labels = labels(pool, &image);
+    let interfaces = layout(pool, kind)?;
     let mut data = user_data(inputs, pool, kind, cluster, &labels);
+    data.agent.efa_devices = pool.efa.then(|| interfaces::efa_devices(&interfaces));
     let text = render(&data)?;
     data.agent.pool_size = 0;
     let lasting = render(&data)?;
@@ -127,9 +140,19 @@ fn made(
         path: LaunchPath::ManagedNodeGroup,
         image,
         instance_type: pool.instance_type.clone(),
-        security_groups: vec![cluster.security_group.clone()],
+        security_groups,
         user_data: text,
         volume_gib: pool.volume_gib,
+        interfaces,
+        placement_group: match &pool.placement {
+            Placement::Anywhere => None,
+            Placement::Cluster => Some(template_name(fleet, &pool.name)),
+            Placement::Existing(name) => Some(name.clone()),
+        },
+        reservation: pool.capacity.reservation().map(|id| Reservation {
+            id: id.to_owned(),
+            block: matches!(pool.capacity, Capacity::Block(_)),
+        }),
         tags: tags.clone(),
     };
     let spec = spec_of(&template, &lasting);
@@ -141,13 +164,77 @@ fn made(
         cluster: fleet.clone(),
         name: pool.name.clone(),
         role: role.clone(),
-        subnets: network.private_subnets.clone(),
+        subnets: subnets(pool, network, facts)?,
         size: pool.size,
-        capacity: pool.capacity,
+        capacity: pool.capacity.clone(),
         labels: pool.labels.clone(),
         tags,
     };
     Ok(Some(Made { data: template, spec, group }))
+}
+
+/// The cluster's own group, and EFA's where the pool has it; none while that is not made.
+fn security_groups(
+    pool: &PoolSpec,
+    cluster: &ClusterFacts,
+    network: &NetworkGiven,
+) -> Option<Vec<String>> {
+    let cluster = cluster.security_group.clone();
+    match pool.efa {
+        true => network.efa_group.clone().map(|efa| vec![cluster, efa]),
+        false => Some(vec![cluster]),
+    }
+}
+
+fn layout(pool: &PoolSpec, kind: &TypeFacts) -> Result<Vec<Interface>, StackError> {
+    if !pool.efa {
+        return Ok(Vec::new());
+    }
+    let layout = interfaces::layout(kind);
+    match layout.is_empty() {
+        false => Ok(layout),
+        true => Err(StackError::Conflict {
+            message: format!("pool `{}`: `{}` has no EFA", pool.name, pool.instance_type),
+            hint: "take `efa` out of the pool, or choose a type that has it".into(),
+        }),
+    }
+}
+
+/// The private subnets in the pool's zones, and in its reservation's: a block's group may name no
+/// other (`docs.aws.amazon.com/eks`, "Create a managed node group with Capacity Blocks").
+fn subnets(
+    pool: &PoolSpec,
+    network: &NetworkGiven,
+    facts: &PoolsFacts,
+) -> Result<Vec<String>, StackError> {
+    let reserved = pool.capacity.reservation().and_then(|id| facts.reservations.get(id));
+    let within = |subnet: &&SubnetGiven| {
+        let zone = &subnet.zone;
+        (pool.zones.is_empty() || pool.zones.iter().any(|word| zone.is(word)))
+            && reserved.is_none_or(|fact| *zone == fact.zone || zone.name == fact.zone.name)
+    };
+    let found: Vec<String> =
+        network.private_subnets.iter().filter(within).map(|subnet| subnet.id.clone()).collect();
+    if !found.is_empty() || network.private_subnets.is_empty() {
+        return Ok(found);
+    }
+    let there: Vec<String> = network
+        .private_subnets
+        .iter()
+        .map(|subnet| format!("{} ({})", subnet.zone.name, subnet.zone.id))
+        .collect();
+    let asked = match reserved {
+        Some(fact) => format!("its reservation's zone {} ({})", fact.zone.name, fact.zone.id),
+        None => format!("`{}`", pool.zones.join("`, `")),
+    };
+    Err(StackError::Conflict {
+        message: format!(
+            "pool `{}`: no private subnet lies in {asked}; they lie in {}",
+            pool.name,
+            there.join(", ")
+        ),
+        hint: "name that zone in `network.zoneIds`, or others in the pool's `zones`".into(),
+    })
 }
 
 fn render(data: &UserData) -> Result<String, StackError> {
@@ -166,6 +253,8 @@ fn spec_of(data: &TemplateData, user_data: &str) -> String {
         &data.security_groups.join(","),
         user_data,
         &data.volume_gib.to_string(),
+        &format!("{:?}", data.interfaces),
+        &format!("{:?} {:?}", data.placement_group, data.reservation),
     ];
     spec_hash(&parts)
 }
@@ -174,8 +263,9 @@ fn spec_of(data: &TemplateData, user_data: &str) -> String {
 /// console shows the nodes under no group.
 fn labels(pool: &PoolSpec, image: &str) -> BTreeMap<String, String> {
     let capacity = match pool.capacity {
-        Capacity::OnDemand => "ON_DEMAND",
+        Capacity::OnDemand | Capacity::Reserved(_) => "ON_DEMAND",
         Capacity::Spot => "SPOT",
+        Capacity::Block(_) => "CAPACITY_BLOCK",
     };
     let mut labels = pool.labels.clone();
     for (key, value) in
@@ -215,3 +305,7 @@ fn user_data(
         },
     }
 }
+
+#[cfg(test)]
+#[path = "desired_tests.rs"]
+mod tests;

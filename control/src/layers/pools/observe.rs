@@ -8,8 +8,9 @@ use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
 use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
 use crate::aws::tagging::Tags;
 use crate::aws::{Attempted as _, AwsError, Clients};
-use crate::launch::image;
 use crate::launch::managed::{self, GroupFact};
+use crate::launch::reservation::{self, ReservationFact};
+use crate::launch::{image, placement};
 use crate::layers::pools::tags::{self, TagFacts};
 use crate::stack::{Inputs, Layer, StackError, World};
 
@@ -27,6 +28,10 @@ pub struct PoolsFacts {
     pub groups: Vec<GroupFact>,
     /// Tags of the nodes, and those of nodes to come.
     pub tags: TagFacts,
+    /// Names of the placement groups that the layer made.
+    pub placement_groups: Vec<String>,
+    /// The reservations that its pools name, by id.
+    pub reservations: BTreeMap<String, ReservationFact>,
 }
 
 /// A launch template.
@@ -63,6 +68,7 @@ pub async fn observe(
 ) -> Result<PoolsFacts, StackError> {
     let mut facts = PoolsFacts {
         templates: templates(&world.clients, &world.scope.fleet, layer).await?,
+        placement_groups: placement::list(&world.clients, &world.scope.fleet, layer).await?,
         ..PoolsFacts::default()
     };
     let groups = managed::list(&world.clients, &world.scope.fleet).await?;
@@ -72,6 +78,10 @@ pub async fn observe(
     let types: Vec<_> =
         inputs.spec.pools_of(layer).map(|pool| pool.instance_type.clone()).collect();
     facts.types = ec2::instance_types(&world.clients, &types).await?;
+    let reserved = inputs.spec.pools_of(layer).filter_map(|pool| pool.capacity.reservation());
+    let reserved: Vec<String> = reserved.map(str::to_owned).collect();
+    facts.reservations =
+        reservation::describe(&world.clients, &world.scope.fleet, &reserved).await?;
     for pool in inputs.spec.pools_of(layer).filter(|pool| pool.image.is_none()) {
         let Some(kind) = facts.types.get(&pool.instance_type) else {
             return Err(StackError::Conflict {

@@ -1,5 +1,7 @@
 //! From the pools as they are to the pools as they should be. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::aws::tagging::{Holder, Tags};
 use crate::config::spec::Size;
 use crate::launch::managed::GroupFact;
@@ -11,6 +13,8 @@ use crate::stack::{Action, Layer, Scope, Step};
 /// What a step does to a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// Makes a placement group.
+    CreatePlacement(String, BTreeMap<String, String>),
     /// Makes the launch template.
     CreateTemplate(Box<PoolWish>),
     /// Makes another version of the launch template.
@@ -29,6 +33,10 @@ pub enum Op {
     DeleteGroup(String),
     /// Removes a launch template.
     DeleteTemplate(String),
+    /// Removes a placement group if nothing is in it any more.
+    RetirePlacement(String),
+    /// Removes a placement group, waiting for what is on its way out of it.
+    DeletePlacement(String),
 }
 
 /// The steps up.
@@ -51,6 +59,13 @@ pub fn plan(wishes: &[PoolWish], facts: &PoolsFacts) -> Vec<Step<Op>> {
             steps.push(step.because("the fleet file names no such pool any more"));
         }
     }
+    for name in &facts.placement_groups {
+        if !wishes.iter().any(|wish| wish.placement_group.as_ref() == Some(name)) {
+            let op = Op::RetirePlacement(name.clone());
+            let step = Step::destroy(3, "placement group", name, op);
+            steps.push(step.because("the fleet file asks for no such group any more"));
+        }
+    }
     steps
 }
 
@@ -59,6 +74,12 @@ fn plan_pool(wish: &PoolWish, facts: &PoolsFacts, steps: &mut Vec<Step<Op>>) {
     let template = facts.templates.iter().find(|fact| fact.name == wish.template);
     let group = facts.groups.iter().find(|fact| fact.name == wish.name);
     let made = wish.made.as_ref();
+    if let Some(name) =
+        wish.placement_group.as_ref().filter(|n| !facts.placement_groups.contains(n))
+    {
+        let op = Op::CreatePlacement(name.clone(), wish.template_tags.clone());
+        steps.push(Step::add(0, "placement group", name, op));
+    }
     match (template, made) {
         (None, _) => {
             let step = Step::add(0, "launch template", &wish.template, Op::CreateTemplate(boxed()));
@@ -137,7 +158,12 @@ pub fn teardown(_: &Scope, facts: &PoolsFacts) -> Vec<Step<Op>> {
         let op = Op::DeleteTemplate(template.id.clone());
         Step::destroy(1, "launch template", &template.name, op)
     });
-    groups.chain(templates).collect()
+    // A group that still has instances cannot go; those of a node group are gone by then.
+    let placements = facts
+        .placement_groups
+        .iter()
+        .map(|name| Step::destroy(1, "placement group", name, Op::DeletePlacement(name.clone())));
+    groups.chain(templates).chain(placements).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ fn wish(spec: &str) -> PoolWish {
             security_groups: vec![],
             user_data: String::new(),
             volume_gib: 100,
+            interfaces: vec![],
+            placement_group: None,
+            reservation: None,
             tags: BTreeMap::new(),
         },
         spec: spec.into(),
@@ -37,6 +40,7 @@ fn wish(spec: &str) -> PoolWish {
         name: "h100".into(),
         template: "prod-h100".into(),
         template_tags: BTreeMap::new(),
+        placement_group: None,
         made: Some(made),
         size: "4 × p5.48xlarge".into(),
     }
@@ -120,4 +124,23 @@ fn what_differs_is_changed_and_no_more() {
 fn a_pool_that_is_named_no_more_goes() {
     let expected = [(Action::Destroy, "node group"), (Action::Destroy, "launch template")];
     assert_eq!(rows(&[], &facts("a", "2")), expected);
+}
+
+#[test]
+fn a_placement_group_is_made_before_and_goes_after_its_nodes() {
+    let mut near = wish("a");
+    near.placement_group = Some("prod-h100".into());
+    let steps = plan(&[near.clone()], &PoolsFacts::default());
+    assert_eq!((steps[0].action, steps[0].resource), (Action::Add, "placement group"));
+    let stages: Vec<u8> = steps.iter().map(|step| step.stage).collect();
+    assert!(stages[0] < stages[2], "the node group launches into it: {stages:?}");
+    let mut there = facts("a", "2");
+    there.placement_groups = vec!["prod-h100".into()];
+    assert_eq!(rows(&[near], &there), []);
+    // The pool stays and asks for none any more.
+    assert_eq!(rows(&[wish("a")], &there), [(Action::Destroy, "placement group")]);
+    let scope = Scope::example();
+    let down = teardown(&scope, &there);
+    let last = down.iter().max_by_key(|step| step.stage).unwrap();
+    assert!(down.iter().any(|step| step.resource == "placement group" && step.stage == last.stage));
 }

@@ -11,6 +11,7 @@ mod fleets;
 mod lease;
 mod leftovers;
 mod lives;
+mod networks;
 mod node_config;
 mod offers;
 mod operate_page;

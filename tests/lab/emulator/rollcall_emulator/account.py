@@ -16,7 +16,7 @@ IDS = (
 )  # fmt: skip
 # Parameters that are names already.
 NAMES = (
-    "LaunchTemplateName", "RoleName", "InstanceProfileName", "PolicyArn", "PolicyName", "Bucket",
+    "LaunchTemplateName", "RoleName", "ServiceName", "GroupName", "InstanceProfileName", "PolicyArn", "PolicyName", "Bucket",
     "Key", "name", "clusterName", "nodegroupName", "addonName", "principalArn", "policyArn", "Name",
 )  # fmt: skip
 
@@ -104,6 +104,7 @@ def _compute(world: World) -> list[str]:
             if instance.state not in ("shutting-down", "terminated"):
                 kind = instance.instance_type
                 lines.append(f"instance {tags.get('Name')} {kind} {instance.state}")
+    lines += [f"placement-group {name}" for name in world.placement.groups]
     lines += [f"volume {v.size} {v.status}" for v in ec2.volumes.values()]
     lines += [f"scaling-group {name}" for name in world.autoscaling.autoscaling_groups]
     return lines

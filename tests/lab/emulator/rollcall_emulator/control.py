@@ -42,6 +42,7 @@ class ControlApi:
             ("DELETE", "held"): self._delete_held,
             ("POST", "kubernetes"): self._post_kubernetes,
             ("POST", "limits"): self._post_limits,
+            ("POST", "reservations"): self._post_reservations,
         }
 
     def handle(self, environ: dict[str, Any], path: str, body: bytes) -> Answer:
@@ -95,6 +96,11 @@ class ControlApi:
 
     def _post_limits(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
         self.world.limits.change(body)
+        return 200, {}
+
+    def _post_reservations(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        for reservation_id, fields in body.items():
+            self.world.reservations.change(reservation_id, fields)
         return 200, {}
 
     def _get_held(self, query: dict[str, str], _body: Any) -> Answer:

@@ -1,7 +1,18 @@
 """EC2: what moto's backend lacks, each concern in a module of its own."""
 
 from ..world import World
-from . import console, instance_types, instances, network, request_rules, templates
+from . import (
+    console,
+    endpoints,
+    instance_types,
+    instances,
+    network,
+    placement,
+    request_rules,
+    reservations,
+    taggable,
+    templates,
+)
 
 
 def install(world: World) -> None:
@@ -9,6 +20,10 @@ def install(world: World) -> None:
     request_rules.install(world)
     instance_types.install()
     templates.install()
+    taggable.install()
+    world.placement = placement.install(world)
+    world.reservations = reservations.install(world)
     instances.install(world)
     network.install(world)
+    endpoints.install(world)
     console.install(world)

@@ -7,7 +7,7 @@ from ..clock import utcnow
 from ..patching import override
 from ..request import decoded_user_data
 from ..world import World
-from . import instance_types
+from . import instance_types, interfaces
 from .errors import check_user_data, ec2_error
 
 PENDING, RUNNING, SHUTTING_DOWN = (0, "pending"), (16, "running"), (32, "shutting-down")
@@ -45,6 +45,9 @@ class Launcher:
         user_data = user_data if user_data is not None else template.get("UserData")
         kwargs = self._merged(template, kwargs)
         self._check(backend, image_id, count, user_data, security_groups, kwargs)
+        place = self._place(backend, template, kwargs)
+        if kwargs.get("nics"):
+            kwargs["nics"] = _kept(kwargs["nics"])
         profile = self._profile(kwargs, template)
         reservation = original(
             backend, image_id, count, user_data, security_groups or [], **kwargs
@@ -53,8 +56,28 @@ class Launcher:
         for resource, values in (kwargs.get("tags") or {}).items():
             tags[resource] = {**tags.get(resource, {}), **values}
         for instance in reservation.instances:
+            instance.rollcall_placement_group, instance.capacity_reservation_id = place
             self._complete(backend, instance, profile, tags)
         return reservation
+
+    def _place(
+        self, backend: Any, template: dict[str, Any], kwargs: dict[str, Any]
+    ) -> tuple[str | None, str | None]:
+        """The placement group and the reservation that the template names, when they take one."""
+        subnet = backend.get_subnet(kwargs["subnet_id"]) if kwargs.get("subnet_id") else None
+        zone = subnet.availability_zone if subnet else None
+        group = (template.get("Placement") or {}).get("GroupName")
+        if group:
+            self.world.placement.check(group, zone)
+        target = (template.get("CapacityReservationSpecification") or {}).get(
+            "CapacityReservationTarget", {}
+        )
+        reservation = target.get("CapacityReservationId")
+        if reservation:
+            market = (template.get("InstanceMarketOptions") or {}).get("MarketType")
+            kind = kwargs["instance_type"]
+            self.world.reservations.check(reservation, kind, zone, market == "capacity-block")
+        return group, reservation
 
     @staticmethod
     def _template(backend: Any, reference: Any) -> dict[str, Any]:
@@ -109,6 +132,8 @@ class Launcher:
                 "on the same request",
             )
         check_user_data(decoded_user_data(str(user_data) if user_data else None))
+        if kwargs.get("nics"):
+            interfaces.check(kwargs["instance_type"], kwargs["nics"])
         if kwargs.get("subnet_id"):
             subnet = backend.get_subnet(kwargs["subnet_id"])
             free = subnet.available_ip_address_count
@@ -187,8 +212,12 @@ def _interfaces(template: dict[str, Any], subnet_id: str | None) -> list[dict[st
         if subnet_id:
             placed.setdefault("SubnetId", subnet_id)
         interfaces.append(placed)
-    # One interface per device index is all moto keeps; EFA cards beyond the first have index 1.
-    return list({int(nic["DeviceIndex"]): nic for nic in reversed(interfaces)}.values())[::-1]
+    return interfaces
+
+
+def _kept(interfaces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One interface per device index is all moto keeps; EFA cards beyond the first have index 1."""
+    return list({int(nic.get("DeviceIndex") or 0): nic for nic in reversed(interfaces)}.values())[::-1]
 
 
 def _volumes(mappings: list[dict[str, Any]]) -> list[dict[str, Any]]:

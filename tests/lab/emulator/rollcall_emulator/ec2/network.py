@@ -18,7 +18,6 @@ def install(world: World) -> None:
     _subnets_and_vpcs()
     _security_groups()
     _interfaces()
-    _endpoints(world)
 
 
 def _nat_gateways(world: World) -> None:
@@ -219,30 +218,3 @@ def _interfaces() -> None:
                 f"You are not allowed to manage '{eni_id}': it is managed by its requester.",
             )
         original(self, eni_id)
-
-
-def _endpoints(world: World) -> None:
-    from moto.ec2.models import EC2Backend
-
-    @override(EC2Backend, "create_vpc_endpoint")
-    def create_vpc_endpoint(original: Any, self: Any, **kwargs: Any) -> Any:
-        endpoint = original(self, **kwargs)
-        if (endpoint.vpc_endpoint_type or "Gateway").lower() != "interface":
-            return endpoint
-        for interface_id in endpoint.network_interface_ids or []:
-            interface = self.enis[interface_id]
-            interface.description = f"VPC Endpoint Interface {endpoint.id}"
-            interface.requester_managed = True
-            interface.status = "in-use"
-            interface.private_ip_address = interface.subnet.get_available_subnet_ip(endpoint)
-            groups = [self.get_security_group_from_id(g) for g in endpoint.security_group_ids or []]
-            if groups:
-                interface._group_set = [group for group in groups if group is not None]
-        endpoint.state = "pending"
-
-        def available() -> None:
-            if endpoint.state == "pending":
-                endpoint.state = "available"
-
-        world.clock.after(durations.VPC_ENDPOINT_CREATE, available)
-        return endpoint
