@@ -86,8 +86,8 @@ fn header(path: &Path) -> anyhow::Result<Header> {
     })
 }
 
-/// The fleets in a region: by the tag on their VPCs, which are made first and go last, and by the
-/// clusters' own where the VPC was there before.
+/// The fleets in a region: by the tag on their VPCs, which are made first and go last, by the
+/// clusters' own where the VPC was there before, and by the parameters that each keeps its lease in.
 async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
     let mut names = BTreeSet::new();
     let filter = Filter::builder().name("tag-key").values(TAG_FLEET).build();
@@ -103,9 +103,8 @@ async fn existing(clients: &Clients) -> Result<BTreeSet<String>, AwsError> {
     if names.is_empty() {
         names = with_clusters(clients).await?;
     }
-    if names.is_empty() {
-        names = with_parameters(clients).await?;
-    }
+    // A fleet in a network of others has no VPC to be found by, whatever else there is in the region.
+    names.extend(with_parameters(clients).await?);
     Ok(names)
 }
 

@@ -89,7 +89,7 @@ pub async fn in_account(world: &World) -> Result<AccountClaims, StackError> {
 }
 
 /// Whether the name is this fleet's: its cluster carries our tag or, where there is none any more,
-/// a role or a VPC does.
+/// a role or a VPC does, or subnets of others are marked as its.
 async fn is_ours(world: &World, control_plane: &ControlPlaneFacts) -> Result<bool, StackError> {
     if control_plane.status.is_some() {
         return Ok(control_plane.ours);
@@ -98,7 +98,8 @@ async fn is_ours(world: &World, control_plane: &ControlPlaneFacts) -> Result<boo
     if identity.roles.iter().any(|role| role.ours) {
         return Ok(true);
     }
-    Ok(network::observe(world).await?.vpc.is_some())
+    let network = network::observe(world, None).await?;
+    Ok(network.vpc.is_some() || !network.shared.is_empty())
 }
 
 /// What these credentials may not read is unknown; every other error stays one.

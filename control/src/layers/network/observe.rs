@@ -212,9 +212,12 @@ async fn observe_guests(
         facts.interfaces = groups::interfaces_in(clients, &vpc.id).await?;
         facts.security_groups = groups::security_groups_in(clients, &vpc.id, fleet).await?;
     } else if !matches!(spec, Some(NetworkSpec::Own(_))) {
-        facts.interfaces = groups::interfaces_of(clients, fleet).await?;
         facts.security_groups = groups::security_groups_of(clients, fleet).await?;
         facts.shared = existing::shared(clients, fleet).await?;
+        // Without our mark, a cluster of this name is somebody else's.
+        if !facts.shared.is_empty() {
+            facts.interfaces = groups::interfaces_of(clients, fleet).await?;
+        }
     }
     facts.endpoints = endpoints::observe(clients, fleet).await?;
     if spec.is_some_and(desired::wants_endpoints) {

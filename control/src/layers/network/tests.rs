@@ -4,7 +4,10 @@ mod existing;
 
 use std::collections::BTreeMap;
 
-use super::desired::{Desired, EndpointKind, Rule, WayOut, Wish, wish};
+use super::desired::{
+    Desired, EndpointKind, EndpointWish, GroupWish, NatWish, Rule, SubnetWish, TableWish, WayOut,
+    Wish, wish,
+};
 use super::observe::{
     AddressFact, EndpointFact, GatewayFact, NatFact, NetworkFacts, SecurityGroupFact, SubnetFact,
     Surplus, TableFact, VpcFact,
@@ -53,21 +56,8 @@ fn services(without: &str) -> BTreeMap<String, (String, Vec<String>)> {
     names.map(named).collect()
 }
 
-/// The world after everything was done.
-fn complete(wish: &Desired) -> NetworkFacts {
-    let subnets: Vec<SubnetFact> = wish
-        .subnets
-        .iter()
-        .map(|wish| SubnetFact {
-            id: format!("id-{}", wish.name),
-            name: wish.name.clone(),
-            zone: wish.zone.clone(),
-            cidr: wish.cidr.to_string(),
-            free: 4000,
-            public: wish.public,
-        })
-        .collect();
-    let table = |wish: &super::desired::TableWish| TableFact {
+fn table(wish: &TableWish) -> TableFact {
+    TableFact {
         id: format!("rtb-{}", wish.name),
         name: wish.name.clone(),
         way_out: wish.way_out.as_ref().map(|way_out| match way_out {
@@ -80,34 +70,51 @@ fn complete(wish: &Desired) -> NetworkFacts {
             .iter()
             .map(|name| (format!("as-{name}"), format!("id-{name}")))
             .collect(),
+    }
+}
+
+fn endpoint(wish: &EndpointWish) -> EndpointFact {
+    let (subnets, tables) = match &wish.kind {
+        EndpointKind::Gateway(tables) => {
+            (vec![], tables.iter().map(|name| format!("rtb-{name}")).collect())
+        }
+        EndpointKind::Interface { subnets, .. } => {
+            (subnets.iter().map(|name| format!("id-{name}")).collect(), vec![])
+        }
     };
-    let nat = |wish: &super::desired::NatWish| NatFact {
-        id: format!("id-{}", wish.name),
-        name: wish.name.clone(),
-        state: "available".into(),
-    };
-    let address = |wish: &super::desired::NatWish| AddressFact {
-        id: format!("eip-{}", wish.name),
-        name: wish.name.clone(),
-    };
-    let group = |wish: &super::desired::GroupWish| SecurityGroupFact {
+    let (id, name) = (format!("vpce-{}", wish.name), wish.name.clone());
+    EndpointFact { id, name, state: "available".into(), subnets, tables }
+}
+
+fn group(wish: &GroupWish) -> SecurityGroupFact {
+    SecurityGroupFact {
         id: format!("sg-{}", wish.name),
         name: wish.name.clone(),
         ours: true,
         rules: wish.rules.clone(),
+    }
+}
+
+fn subnet(wish: &SubnetWish) -> SubnetFact {
+    SubnetFact {
+        id: format!("id-{}", wish.name),
+        name: wish.name.clone(),
+        zone: wish.zone.clone(),
+        cidr: wish.cidr.to_string(),
+        free: 4000,
+        public: wish.public,
+    }
+}
+
+/// The world after everything was done.
+fn complete(wish: &Desired) -> NetworkFacts {
+    let nat = |wish: &NatWish| NatFact {
+        id: format!("id-{}", wish.name),
+        name: wish.name.clone(),
+        state: "available".into(),
     };
-    let endpoint = |wish: &super::desired::EndpointWish| {
-        let (subnets, tables) = match &wish.kind {
-            EndpointKind::Gateway(tables) => {
-                (vec![], tables.iter().map(|name| format!("rtb-{name}")).collect())
-            }
-            EndpointKind::Interface { subnets, .. } => {
-                (subnets.iter().map(|name| format!("id-{name}")).collect(), vec![])
-            }
-        };
-        let (id, name) = (format!("vpce-{}", wish.name), wish.name.clone());
-        EndpointFact { id, name, state: "available".into(), subnets, tables }
-    };
+    let address =
+        |wish: &NatWish| AddressFact { id: format!("eip-{}", wish.name), name: wish.name.clone() };
     let mut facts = NetworkFacts {
         zones: zones(),
         vpc: Some(VpcFact {
@@ -126,7 +133,7 @@ fn complete(wish: &Desired) -> NetworkFacts {
         addresses: wish.nats.iter().map(address).collect(),
         nats: wish.nats.iter().map(nat).collect(),
         tables: wish.tables.iter().map(table).collect(),
-        subnets,
+        subnets: wish.subnets.iter().map(subnet).collect(),
         ..NetworkFacts::default()
     };
     let tags = wanted_tags(wish, &facts).into_iter().map(|(id, _, tags)| (id, tags));

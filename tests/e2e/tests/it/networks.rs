@@ -1,6 +1,8 @@
 //! Networks, roles and capacity that are there already: used, judged, and left as they were. And a
 //! network that nothing leads out of.
 
+use std::path::Path;
+
 use contract::ExitCode;
 use e2e::Finished;
 use e2e::torture::calls::of_control;
@@ -27,7 +29,7 @@ fn texts(xml: &str, element: &str) -> Vec<String> {
     parts.map(|(text, _)| text.to_owned()).collect()
 }
 
-async fn control(stage: &Stage, verb: &str, file: &std::path::Path, more: &[&str]) -> Finished {
+async fn control(stage: &Stage, verb: &str, file: &Path, more: &[&str]) -> Finished {
     let tarball = stage.tarball.to_str().unwrap();
     let mut args = vec![verb, "-f", file.to_str().unwrap()];
     match verb {
@@ -86,23 +88,34 @@ async fn reservation(aws: &Emulator) -> String {
     texts(&made, "capacityReservationId").remove(0)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_in_what_is_there_already_leaves_it_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let stage = Stage::open(dir.path()).await.unwrap();
-    let aws = aws(&stage);
-    // Somebody's network: another fleet's, of which nothing but the network is built.
-    let theirs = dir.path().join("theirs.yaml");
-    std::fs::write(&theirs, fleet("theirs", SYSTEM)).unwrap();
-    let through = ["--yes", "--through", "network"];
-    control(&stage, "up", &theirs, &through).await.expect(ExitCode::Success).unwrap();
-    let (role, reservation) = (role(&aws).await, reservation(&aws).await);
-    let private = subnets(&aws, "theirs", "private").await;
-    let public = subnets(&aws, "theirs", "public").await;
-    let vpcs = [("Filter.1.Name", "tag:Name"), ("Filter.1.Value.1", "theirs")];
-    let vpc = texts(&aws.query("ec2", "DescribeVpcs", &vpcs).await.unwrap(), "vpcId").remove(0);
+/// What somebody else has made.
+struct Theirs {
+    vpc: String,
+    private: Vec<String>,
+    public: Vec<String>,
+    role: String,
+    reservation: String,
+}
 
-    let ours = dir.path().join("ours.yaml");
+/// Somebody's network: another fleet's, of which nothing but the network is built.
+async fn theirs(stage: &Stage, aws: &Emulator, file: &Path) -> Theirs {
+    std::fs::write(file, fleet("theirs", SYSTEM)).unwrap();
+    let through = ["--yes", "--through", "network"];
+    control(stage, "up", file, &through).await.expect(ExitCode::Success).unwrap();
+    let vpcs = [("Filter.1.Name", "tag:Name"), ("Filter.1.Value.1", "theirs")];
+    let vpcs = aws.query("ec2", "DescribeVpcs", &vpcs).await.unwrap();
+    Theirs {
+        vpc: texts(&vpcs, "vpcId").remove(0),
+        private: subnets(aws, "theirs", "private").await,
+        public: subnets(aws, "theirs", "public").await,
+        role: role(aws).await,
+        reservation: reservation(aws).await,
+    }
+}
+
+/// A fleet in it.
+fn within(theirs: &Theirs) -> String {
+    let Theirs { vpc, private, public, role, reservation } = theirs;
     let network = format!(
         "network:\n  existing:\n    vpc: {vpc}\n    privateSubnets: [{}]\n    publicSubnets: [{}]\n\
          roles: {{gpuNode: '{role}'}}\n",
@@ -115,16 +128,11 @@ async fn a_fleet_in_what_is_there_already_leaves_it_as_it_was() {
          instanceType: c6i.large, size: {{min: 0, desired: 1}}, capacity: reserved, reservation: \
          {reservation}}}\n"
     );
-    let good = fleet("prod", &format!("{network}{SYSTEM}{pools}"));
-    std::fs::write(&ours, &good).unwrap();
-    let before = stage.account.holds().await.unwrap();
-    let begin = stage.account.calls_so_far().await.unwrap();
-    control(&stage, "up", &ours, &["--yes"]).await.expect(ExitCode::Success).unwrap();
+    fleet("prod", &format!("{network}{SYSTEM}{pools}"))
+}
 
-    // Nothing of theirs is made anew, and all of ours carries our tag.
-    let held = stage.account.holds().await.unwrap();
-    let new: Vec<&String> = held.iter().filter(|line| !before.contains(line)).collect();
-    let count = |kind: &str| new.iter().filter(|line| line.starts_with(kind)).count();
+/// Of what is new, so much is there of each kind.
+fn counts(new: &[&String]) {
     for (kind, wanted) in [
         ("vpc ", 0),
         ("subnet ", 0),
@@ -136,24 +144,55 @@ async fn a_fleet_in_what_is_there_already_leaves_it_as_it_was() {
         ("instance prod-near", 1),
         ("instance prod-held", 1),
     ] {
-        assert_eq!(count(kind), wanted, "{kind}: {new:#?}");
+        let found = new.iter().filter(|line| line.starts_with(kind)).count();
+        assert_eq!(found, wanted, "{kind}: {new:#?}");
     }
-    let within =
-        [("Filter.1.Name", "capacity-reservation-id"), ("Filter.1.Value.1", reservation.as_str())];
-    let within = aws.query("ec2", "DescribeInstances", &within).await.unwrap();
-    assert_eq!(texts(&within, "instanceId").len(), 1, "{within}");
+}
 
-    // A second `up` changes nothing.
-    let second = stage.account.calls_so_far().await.unwrap();
-    let again = control(&stage, "up", &ours, &["--yes"]).await.expect(ExitCode::Success).unwrap();
-    assert!(again.stderr.contains("Unchanged: prod is as asked"), "{}", again.stderr);
-    let calls = of_control(&stage.account.calls_since(second).await.unwrap());
+/// Another `up` makes no call that changes anything.
+async fn unchanged(stage: &Stage, file: &Path, more: &[&str]) -> Finished {
+    let since = stage.account.calls_so_far().await.unwrap();
+    let again = control(stage, "up", file, more).await.expect(ExitCode::Success).unwrap();
+    let calls = of_control(&stage.account.calls_since(since).await.unwrap());
     let changing: Vec<_> = calls.iter().filter(|call| !call.is_read()).collect();
     assert!(changing.is_empty(), "{changing:?}");
+    again
+}
+
+/// The tags of these resources, as EC2 writes them.
+async fn tags(aws: &Emulator, ids: &[String]) -> String {
+    let values: Vec<String> = (1..=ids.len()).map(|at| format!("Filter.1.Value.{at}")).collect();
+    let values = values.iter().map(String::as_str).zip(ids.iter().map(String::as_str));
+    let filter: Vec<(&str, &str)> = values.chain([("Filter.1.Name", "resource-id")]).collect();
+    aws.query("ec2", "DescribeTags", &filter).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_in_what_is_there_already_leaves_it_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Stage::open(dir.path()).await.unwrap();
+    let aws = aws(&stage);
+    let their_file = dir.path().join("theirs.yaml");
+    let theirs = theirs(&stage, &aws, &their_file).await;
+    let ours = dir.path().join("ours.yaml");
+    std::fs::write(&ours, within(&theirs)).unwrap();
+    let before = stage.account.holds().await.unwrap();
+    let begin = stage.account.calls_so_far().await.unwrap();
+    control(&stage, "up", &ours, &["--yes"]).await.expect(ExitCode::Success).unwrap();
+
+    let held = stage.account.holds().await.unwrap();
+    counts(&held.iter().filter(|line| !before.contains(line)).collect::<Vec<_>>());
+    let id = theirs.reservation.as_str();
+    let filter = [("Filter.1.Name", "capacity-reservation-id"), ("Filter.1.Value.1", id)];
+    let inside = aws.query("ec2", "DescribeInstances", &filter).await.unwrap();
+    assert_eq!(texts(&inside, "instanceId").len(), 1, "{inside}");
+    let again = unchanged(&stage, &ours, &["--yes"]).await;
+    assert!(again.stderr.contains("Unchanged: prod is as asked"), "{}", again.stderr);
 
     // A subnet of nobody: all of it is said, and nothing touched.
     let bad = dir.path().join("bad.yaml");
-    std::fs::write(&bad, good.replace(&private[1], "subnet-00000000")).unwrap();
+    let text = within(&theirs).replace(&theirs.private[1], "subnet-00000000");
+    std::fs::write(&bad, text).unwrap();
     let said = control(&stage, "doctor", &bad, &[]).await;
     let said = said.expect(ExitCode::PreflightBlocked).unwrap().stderr;
     assert!(said.contains("there is no subnet `subnet-00000000`"), "{said}");
@@ -162,20 +201,13 @@ async fn a_fleet_in_what_is_there_already_leaves_it_as_it_was() {
     control(&stage, "down", &ours, &[]).await.expect(ExitCode::Success).unwrap();
     stage.account.comes_to(&before).await.unwrap();
     // Of what is theirs, only tags of subnets were written, and they are gone.
-    let calls = of_control(&stage.account.calls_since(begin).await.unwrap());
-    let ids = [&private[..], &public[..]].concat();
-    let filter: Vec<(String, String)> = (1..)
-        .zip(&ids)
-        .map(|(at, id)| (format!("Filter.1.Value.{at}"), id.clone()))
-        .chain([("Filter.1.Name".to_owned(), "resource-id".to_owned())])
-        .collect();
-    let filter: Vec<(&str, &str)> = filter.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let tags = aws.query("ec2", "DescribeTags", &filter).await.unwrap();
+    let tags = tags(&aws, &[&theirs.private[..], &theirs.public[..]].concat()).await;
     assert!(!tags.contains("kubernetes.io/cluster/prod"), "{tags}");
+    let calls = of_control(&stage.account.calls_since(begin).await.unwrap());
     for op in ["CreateVpc", "CreateSubnet", "CreateRoute", "DeleteSubnet", "DeleteVpc"] {
         assert!(calls.iter().all(|call| call.operation != op), "{op}");
     }
-    control(&stage, "down", &theirs, &[]).await.expect(ExitCode::Success).unwrap();
+    control(&stage, "down", &their_file, &[]).await.expect(ExitCode::Success).unwrap();
     stage.world.down().await.unwrap();
 }
 
@@ -207,11 +239,7 @@ async fn a_closed_network_and_one_with_a_nat_gateway_in_each_zone_come_and_go() 
             let found = held.iter().filter(|line| line.starts_with(kind)).count();
             assert_eq!(found, *wanted, "{kind} of {network}: {held:#?}");
         }
-        let second = stage.account.calls_so_far().await.unwrap();
-        control(&stage, "up", &file, &through).await.expect(ExitCode::Success).unwrap();
-        let calls = of_control(&stage.account.calls_since(second).await.unwrap());
-        let changing: Vec<_> = calls.iter().filter(|call| !call.is_read()).collect();
-        assert!(changing.is_empty(), "{network}: {changing:?}");
+        unchanged(&stage, &file, &through).await;
         control(&stage, "down", &file, &[]).await.expect(ExitCode::Success).unwrap();
         stage.account.comes_to(&empty).await.unwrap();
     }

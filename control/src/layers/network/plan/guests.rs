@@ -151,7 +151,8 @@ pub(super) fn teardown(facts: &NetworkFacts) -> Vec<Step<Op>> {
     if !facts.shared.is_empty() {
         let op = Op::Unshare(facts.shared.clone());
         let name = facts.shared.join(", ");
-        steps.push(Step::destroy(0, "cluster tag", name, op));
+        // Last: by it the next run knows that what is left here is the fleet's.
+        steps.push(Step::destroy(5, "cluster tag", name, op));
     }
     if !facts.endpoints.is_empty() {
         let ids = facts.endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
