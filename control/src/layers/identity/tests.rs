@@ -147,6 +147,7 @@ fn with_role() -> (Inputs, RoleFact) {
         name: "gpu".into(),
         arn: arn.into(),
         ours: false,
+        tags: std::collections::BTreeMap::new(),
         trust: json!({"Statement": [{
             "Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com"]},
             "Action": "sts:AssumeRole",

@@ -63,7 +63,9 @@ fn shows(case: &Case, check: Check, action: Action, is_gate: bool) -> bool {
         (Action::Condition | Action::Event, false) if of_ready => is_named,
         (Action::Block, _) => comes_to(Outcome::Failed),
         (Action::Condition | Action::Event, true) => comes_to(Outcome::Ready),
-        (Action::Condition, false) => later(|step| matches!(step, Step::Ill(..) | Step::Falls(..))),
+        (Action::Condition, false) => {
+            later(|step| matches!(step, Step::Ill(..) | Step::Restarts(..) | Step::Falls(..)))
+        }
         (Action::Event, false) => later(|step| matches!(step, Step::Event(..) | Step::Told(..))),
         (Action::Metric, _) => later(|step| matches!(step, Step::Metric(..))),
     }
@@ -95,7 +97,8 @@ fn some_entry_of_each_check_shows_what_follows() {
 /// Whether a case shows that it is over.
 fn recovers(case: &Case) -> bool {
     case.then.iter().any(|step| match step {
-        Step::Lift | Step::Ill(..) | Step::Well | Step::Event(..) | Step::Metric(..) => true,
+        Step::Lift | Step::Ill(..) | Step::Restarts(..) | Step::Well => true,
+        Step::Event(..) | Step::Metric(..) => true,
         Step::Fault(_) | Step::KillJoin | Step::Reboot | Step::Falls(..) | Step::Told(..) => false,
     })
 }
