@@ -11,6 +11,8 @@ from typing import Any
 from . import errors
 
 DEFAULT = {"ssm:PutParameter": (3.0, 20.0)}
+# How many there may be of a thing (docs.aws.amazon.com, Amazon EKS endpoints and quotas).
+QUOTAS = {"eks:nodegroups": 30}
 
 
 class Limits:
@@ -19,6 +21,7 @@ class Limits:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._buckets: dict[str, dict[str, float]] = {}
+        self.quotas = dict(QUOTAS)
         for name, (rate, burst) in DEFAULT.items():
             self._set(name, rate, burst)
 
@@ -30,10 +33,13 @@ class Limits:
         }  # fmt: skip
 
     def change(self, limits: dict[str, Any]) -> None:
-        """Sets limits, `{"ssm:PutParameter": {"rate": 3, "burst": 3}}`; null takes one away."""
+        """Sets limits, `{"ssm:PutParameter": {"rate": 3, "burst": 3}}`; null takes one away. A number
+        is a quota, `{"eks:nodegroups": 100}`, as Service Quotas raises it."""
         with self._lock:
             for name, limit in limits.items():
-                if limit is None:
+                if name in self.quotas:
+                    self.quotas[name] = int(limit)
+                elif limit is None:
                     self._buckets.pop(name, None)
                 else:
                     self._set(name, float(limit["rate"]), float(limit["burst"]))

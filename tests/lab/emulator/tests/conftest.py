@@ -99,7 +99,7 @@ def start(state_dir: Path, speed: float = 0.002, *extra: str) -> Emulator:
     return Emulator(process, f"http://127.0.0.1:{greeting['port']}", greeting, state_dir)
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Polls until the condition holds; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while True:

@@ -258,3 +258,32 @@ def test_offerings_are_of_this_region(emulator: Emulator) -> None:
         Filters=[{"Name": "instance-type", "Values": ["p5.48xlarge"]}],
     )["InstanceTypeOfferings"]
     assert {o["Location"] for o in found} >= {"us-east-1a", "us-east-1b"}
+
+
+def test_tags_of_a_launch_template_change(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    tags = [{"ResourceType": "launch-template", "Tags": [{"Key": "cost", "Value": "a"}]}]
+    made = ec2.create_launch_template(
+        LaunchTemplateName="tagged", LaunchTemplateData={}, TagSpecifications=tags
+    )["LaunchTemplate"]["LaunchTemplateId"]
+    ec2.create_tags(Resources=[made], Tags=[{"Key": "cost", "Value": "b"}])
+    found = ec2.describe_launch_templates(LaunchTemplateIds=[made])["LaunchTemplates"][0]
+    assert found["Tags"] == [{"Key": "cost", "Value": "b"}]
+    ec2.delete_launch_template(LaunchTemplateId=made)
+
+
+def test_launch_templates_come_in_pages_and_none_is_lost(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    names = [f"paged-{number}" for number in range(20)]
+    for name in names:
+        ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={})
+    filters = [{"Name": "launch-template-name", "Values": names}]
+    assert len(ec2.describe_launch_templates(Filters=filters)["LaunchTemplates"]) == 20
+    pages = list(
+        ec2.get_paginator("describe_launch_templates").paginate(
+            Filters=filters, PaginationConfig={"PageSize": 8}
+        )
+    )
+    assert [len(page["LaunchTemplates"]) for page in pages] == [8, 8, 4]
+    for name in names:
+        ec2.delete_launch_template(LaunchTemplateName=name)

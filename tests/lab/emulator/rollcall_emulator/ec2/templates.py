@@ -6,6 +6,9 @@ from ..patching import override
 from ..request import decoded_user_data
 from .errors import check_user_data, ec2_error
 
+# Templates on a page where nothing else is asked for.
+PAGE = 200
+
 
 def install() -> None:
     """Extends moto's launch templates."""
@@ -14,6 +17,9 @@ def install() -> None:
     from moto.ec2.models.launch_templates import LaunchTemplate
     from moto.ec2.responses.launch_templates import LaunchTemplates
     from moto.ec2.utils import parse_user_data
+
+    # moto keeps those that it was made with; CreateTags changes them.
+    LaunchTemplate.tags = property(lambda self: self.get_tags(), lambda self, tags: None)
 
     def template_data(response: Any) -> dict[str, Any]:
         data = dict(response._get_param("LaunchTemplateData", {}))
@@ -44,6 +50,24 @@ def install() -> None:
         )
         creator = f"arn:{self.partition}:iam::{self.current_account}:root"
         return ActionResult({"LaunchTemplate": described(template, creator)})
+
+    @override(LaunchTemplates, "describe_launch_templates")
+    def describe_launch_templates_response(_original: Any, self: Any) -> ActionResult:
+        """Pages as EC2 has them; moto cuts the list after 15 and says nothing of the rest."""
+        self.error_on_dryrun()
+        found = self.ec2_backend.describe_launch_templates(
+            template_names=self._get_param("LaunchTemplateNames", []),
+            template_ids=self._get_param("LaunchTemplateIds", []),
+            filters=self._filters_from_querystring(),
+        )
+        size = self._get_int_param("MaxResults", PAGE)
+        start = int(self._get_param("NextToken") or 0)
+        creator = f"arn:{self.partition}:iam::{self.current_account}:root"
+        page = found[start : start + size]
+        answer: dict[str, Any] = {"LaunchTemplates": [described(one, creator) for one in page]}
+        if start + size < len(found):
+            answer["NextToken"] = str(start + size)
+        return ActionResult(answer)
 
     @override(LaunchTemplate, "create_version")
     def create_version(original: Any, self: Any, data: dict[str, Any], description: str) -> Any:

@@ -12,7 +12,6 @@ from .clusters import find_subnet
 from .model import Cluster, Nodegroup
 from .store import Store, page
 
-QUOTA = 30
 KEPT_FIELDS = ("labels", "taints", "updateConfig", "nodeRepairConfig", "capacityType", "amiType")
 DEFAULT_SCALING = {"minSize": 1, "maxSize": 2, "desiredSize": 2}
 
@@ -30,8 +29,9 @@ def create(store: Store, params: dict[str, Any], _caller: Any) -> dict[str, Any]
             clusterName=cluster.name,
             nodegroupName=name,
         )
-    if len(cluster.nodegroups) >= QUOTA:
-        raise errors.limit_exceeded(f"Nodegroup limit exceeded: {QUOTA} per cluster")
+    quota = store.world.limits.quotas["eks:nodegroups"]
+    if len(cluster.nodegroups) >= quota:
+        raise errors.limit_exceeded(f"Nodegroup limit exceeded: {quota} per cluster")
     scaling = _scaling(params.get("scalingConfig") or {}, DEFAULT_SCALING)
     _check_role(store, params["nodeRole"])
     _check_subnets(store, cluster, params["subnets"])
