@@ -94,9 +94,10 @@ $(VENV)/ready: tests/lab/setup.sh tests/lab/emulator/requirements.txt tests/nvml
 	tests/lab/setup.sh $(VENV)
 
 .PHONY: bench
-bench: build ## what the agent costs, each figure beside its peer's, into target/bench/summary.json
+bench: build ## what the agent costs, each figure beside its peer's, and control on fleets of size: target/bench/{summary,control}.json
 	$(RELEASE)
 	$(BIN)/lab bench --agent target/release/rollcall-agent
+	$(BIN)/fleet_bench
 
 .PHONY: dist
 dist: setup ## the agent for AMIs and nodes: tarball, deb, rpm, bill of materials and checksums, into target/dist

@@ -109,6 +109,19 @@ pub async fn breathe(pace: Pace) {
     sleep(pace.first).await;
 }
 
+/// Reads side by side at most: a burst that leaves an account's other callers their share (EC2 and EKS
+/// let a caller make 20 such calls a second, and more at once).
+const READS: usize = 10;
+
+/// Runs reads, a few of them side by side, and hands back their results in order.
+pub async fn a_few_at_once<F: Future>(reads: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let (mut reads, mut results) = (reads.into_iter().peekable(), Vec::new());
+    while reads.peek().is_some() {
+        results.extend(side_by_side(reads.by_ref().take(READS)).await);
+    }
+    results
+}
+
 /// Runs futures side by side on this task and hands back their results in order.
 pub async fn side_by_side<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> =
@@ -153,6 +166,8 @@ mod tests {
             ms
         });
         assert_eq!(side_by_side(futures).await, [30, 1, 10]);
+        let many = (0..25).map(|number| async move { number });
+        assert_eq!(a_few_at_once(many).await, (0..25).collect::<Vec<_>>());
     }
 
     #[test]

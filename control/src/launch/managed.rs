@@ -9,7 +9,7 @@ use aws_sdk_eks::types::{
 use contract::StepOutcome;
 use contract::names::{TAG_LAYER, TAG_POOL};
 
-use crate::aws::poll::{Waited, until};
+use crate::aws::poll::{Waited, a_few_at_once, until};
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::config::spec::{Capacity, Size};
 use crate::layers::names::spec_hash;
@@ -74,6 +74,18 @@ pub struct GroupTags {
 /// # Errors
 /// [`AwsError`] when EKS does not answer or refuses.
 pub async fn list(clients: &Clients, cluster: &str) -> Result<Vec<GroupFact>, AwsError> {
+    list_some(clients, cluster, |_| true).await
+}
+
+/// Those of the cluster's node groups whose names are wanted: each costs a call.
+///
+/// # Errors
+/// [`AwsError`] when EKS does not answer or refuses.
+pub async fn list_some(
+    clients: &Clients,
+    cluster: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<GroupFact>, AwsError> {
     let mut names = Vec::new();
     let mut pages = clients.eks.list_nodegroups().cluster_name(cluster).into_paginator().send();
     while let Some(page) = pages.next().await {
@@ -83,11 +95,10 @@ pub async fn list(clients: &Clients, cluster: &str) -> Result<Vec<GroupFact>, Aw
             Err(error) => return Err(error),
         }
     }
-    let mut facts = Vec::new();
-    for name in names {
-        facts.extend(describe(clients, cluster, &name).await?);
-    }
-    Ok(facts)
+    let reads = names.iter().filter(|name| wanted(name));
+    let reads = reads.map(|name| describe(clients, cluster, name));
+    let facts: Result<Vec<_>, AwsError> = a_few_at_once(reads).await.into_iter().collect();
+    Ok(facts?.into_iter().flatten().collect())
 }
 
 /// One node group; none when it does not exist.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::LaunchTemplateVersion;
+use aws_sdk_ec2::types::{LaunchTemplate, LaunchTemplateVersion};
 use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
 
 use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
+use crate::aws::poll::a_few_at_once;
 use crate::aws::tagging::Tags;
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::launch::managed::{self, GroupFact};
@@ -71,8 +72,13 @@ pub async fn observe(
         placement_groups: placement::list(&world.clients, &world.scope.fleet, layer).await?,
         ..PoolsFacts::default()
     };
-    let groups = managed::list(&world.clients, &world.scope.fleet).await?;
-    facts.groups = groups.into_iter().filter(|group| group.layer == layer.label()).collect();
+    // What the fleet file gives to another layer is not read for this one; what it does not name is.
+    let elsewhere = |name: &str| {
+        let mut pools = inputs.iter().flat_map(|inputs| &inputs.spec.pools);
+        pools.any(|pool| pool.name == name && pool.class.layer() != layer)
+    };
+    let groups = managed::list_some(&world.clients, &world.scope.fleet, |name| !elsewhere(name));
+    facts.groups = groups.await?.into_iter().filter(|g| g.layer == layer.label()).collect();
     let Some(inputs) = inputs else { return Ok(facts) };
     facts.tags = tags::observe(&world.clients, &world.scope.fleet, layer, &facts.groups).await?;
     let types: Vec<_> =
@@ -82,6 +88,7 @@ pub async fn observe(
     let reserved: Vec<String> = reserved.map(str::to_owned).collect();
     facts.reservations =
         reservation::describe(&world.clients, &world.scope.fleet, &reserved).await?;
+    let mut resolved: BTreeMap<String, String> = BTreeMap::new();
     for pool in inputs.spec.pools_of(layer).filter(|pool| pool.image.is_none()) {
         let Some(kind) = facts.types.get(&pool.instance_type) else {
             return Err(StackError::Conflict {
@@ -102,7 +109,11 @@ pub async fn observe(
             continue;
         }
         let parameter = image::parameter(&inputs.spec.kubernetes, kind);
-        let id = image::resolve(&world.clients, &parameter).await?;
+        let id = match resolved.get(&parameter) {
+            Some(id) => id.clone(),
+            None => image::resolve(&world.clients, &parameter).await?,
+        };
+        resolved.insert(parameter, id.clone());
         facts.images.insert(pool.name.clone(), id);
     }
     Ok(facts)
@@ -113,39 +124,46 @@ async fn templates(
     fleet: &str,
     layer: Layer,
 ) -> Result<Vec<TemplateFact>, AwsError> {
-    let mut facts = Vec::new();
     let call = clients
         .ec2
         .describe_launch_templates()
         .filters(filter(&format!("tag:{TAG_FLEET}"), fleet))
         .filters(filter(&format!("tag:{TAG_LAYER}"), layer.label()));
-    let mut pages = call.into_paginator().send();
-    while let Some(page) = pages.next().await {
-        let page = page.attempted(|| format!("list the launch templates of `{fleet}`"))?;
-        for template in page.launch_templates() {
-            let (Some(id), Some(name)) =
-                (template.launch_template_id(), template.launch_template_name())
-            else {
-                continue;
-            };
-            // The list may be from before it was deleted.
-            let Some(newest) = newest(clients, id).await? else { continue };
-            let data = newest.launch_template_data();
-            let kind = data.and_then(|data| data.instance_type());
-            facts.push(TemplateFact {
-                id: id.to_owned(),
-                name: name.to_owned(),
-                pool: tag_of(template.tags(), TAG_POOL).unwrap_or_default().to_owned(),
-                version: template.latest_version_number().unwrap_or(1).to_string(),
-                image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
-                instance_type: kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
-                spec: newest.version_description.clone().unwrap_or_default(),
-                tags: tags::read(template.tags()),
-                launched: data.map(tags::launched).unwrap_or_default(),
-            });
-        }
-    }
-    Ok(facts)
+    let found: Vec<_> = call
+        .into_paginator()
+        .items()
+        .send()
+        .try_collect()
+        .await
+        .attempted(|| format!("list the launch templates of `{fleet}`"))?;
+    let facts = a_few_at_once(found.iter().map(|found| template(clients, found))).await;
+    let facts: Result<Vec<_>, AwsError> = facts.into_iter().collect();
+    Ok(facts?.into_iter().flatten().collect())
+}
+
+/// What is known of a template; none when the list is from before it was deleted.
+async fn template(
+    clients: &Clients,
+    template: &LaunchTemplate,
+) -> Result<Option<TemplateFact>, AwsError> {
+    let (Some(id), Some(name)) = (template.launch_template_id(), template.launch_template_name())
+    else {
+        return Ok(None);
+    };
+    let Some(newest) = newest(clients, id).await? else { return Ok(None) };
+    let data = newest.launch_template_data();
+    let kind = data.and_then(|data| data.instance_type());
+    Ok(Some(TemplateFact {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        pool: tag_of(template.tags(), TAG_POOL).unwrap_or_default().to_owned(),
+        version: template.latest_version_number().unwrap_or(1).to_string(),
+        image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
+        instance_type: kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        spec: newest.version_description.clone().unwrap_or_default(),
+        tags: tags::read(template.tags()),
+        launched: data.map(tags::launched).unwrap_or_default(),
+    }))
 }
 
 /// The newest version; none when there is no such template. What it was made from stands in its description: a template's own tags belong

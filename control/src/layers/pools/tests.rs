@@ -144,3 +144,50 @@ fn a_placement_group_is_made_before_and_goes_after_its_nodes() {
     let last = down.iter().max_by_key(|step| step.stage).unwrap();
     assert!(down.iter().any(|step| step.resource == "placement group" && step.stage == last.stage));
 }
+
+#[test]
+fn tags_change_in_place_and_roll_nothing() {
+    let tags = |value: &str| BTreeMap::from([("cost-center".to_owned(), value.to_owned())]);
+    let pool = |value: &str| {
+        BTreeMap::from([
+            ("cost-center".to_owned(), value.to_owned()),
+            (contract::names::TAG_POOL.to_owned(), "h100".to_owned()),
+        ])
+    };
+    let mut wish = wish("a");
+    wish.template_tags = tags("training");
+    wish.made.as_mut().unwrap().group.tags = tags("training");
+    let mut facts = facts("a", "2");
+    (facts.templates[0].tags, facts.templates[0].launched) = (tags("research"), tags("research"));
+    facts.groups[0].tagged = GroupTags {
+        arn: "arn:group".into(),
+        tags: tags("research"),
+        scaling_group: Some("eks-h100".into()),
+    };
+    facts.tags.parts = BTreeMap::from([
+        ("i-1".to_owned(), pool("research")),
+        ("vol-1".to_owned(), pool("research")),
+        ("i-2".to_owned(), pool("training")),
+        // Another pool's is not ours to tag.
+        ("i-3".to_owned(), tags("research")),
+    ]);
+    let steps = plan(std::slice::from_ref(&wish), &facts);
+    assert!(steps.iter().all(|step| (step.action, step.resource) == (Action::Change, "tags")));
+    let holders: Vec<_> = steps
+        .iter()
+        .map(|step| match &step.op {
+            Op::Tag(holder, put) => (holder.clone(), put == &tags("training")),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        Holder::Ec2(vec!["lt-1".into()]),
+        Holder::Ec2(vec!["i-1".into(), "vol-1".into()]),
+        Holder::Eks("arn:group".into()),
+        Holder::Scaling("eks-h100".into()),
+    ];
+    assert_eq!(holders, expected.map(|holder| (holder, true)));
+    // What the scaling group puts on nodes outranks the template's.
+    facts.tags.propagated = BTreeMap::from([("eks-h100".to_owned(), tags("training"))]);
+    assert_eq!(plan(&[wish], &facts).len(), 3);
+}

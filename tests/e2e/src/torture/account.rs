@@ -94,6 +94,14 @@ impl Account {
         anyhow::bail!("missing {:?}, too much {:?}", beyond(wanted, &found), beyond(&found, wanted))
     }
 
+    /// Every instance, those that are gone included, as plain JSON.
+    ///
+    /// # Errors
+    /// When the emulator does not answer.
+    pub async fn instances(&self) -> anyhow::Result<Vec<Value>> {
+        Ok(self.get("instances").await?.as_array().cloned().unwrap_or_default())
+    }
+
     /// How many calls there were.
     ///
     /// # Errors
@@ -129,6 +137,14 @@ impl Account {
     /// When the emulator does not take them.
     pub async fn lay(&self, rules: &Value) -> anyhow::Result<()> {
         self.send(reqwest::Method::POST, "rules", rules).await.map(drop)
+    }
+
+    /// Changes limits and quotas of the account.
+    ///
+    /// # Errors
+    /// When the emulator does not take them.
+    pub async fn limit(&self, limits: &Value) -> anyhow::Result<()> {
+        self.send(reqwest::Method::POST, "limits", limits).await.map(drop)
     }
 
     /// Whether a call is held now; waits up to a second for one.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use contract::ExitCode;
+use lab::aws::{Credentials, Emulator};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -17,6 +18,9 @@ use crate::world::World;
 
 /// No run takes longer unless something is broken.
 const LIMIT: Duration = Duration::from_secs(240);
+
+/// AWS's durations are shortened to next to nothing.
+pub const SPEED: f64 = 0.0002;
 
 /// One system node and a pool without one: every kind of call, and as little as can be to boot.
 const FLEET: &str = "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\n\
@@ -72,16 +76,42 @@ impl Stage {
     /// # Errors
     /// When it does not come up.
     pub async fn open(dir: &Path) -> anyhow::Result<Self> {
+        Self::open_at(dir, SPEED).await
+    }
+
+    /// Brings up a lab in `dir` whose AWS takes `speed` times as long as the real one.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn open_at(dir: &Path, speed: f64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("could not make `{}`", dir.display()))?;
         let fleet = dir.join("fleet.yaml");
         std::fs::write(&fleet, FLEET).context("could not write the fleet file")?;
         let tarball = pack(dir).await?;
-        let gear = ["--kubernetes", "standin", "--nodes", "process", "--speed", "0.0002"];
+        let speed = speed.to_string();
+        let gear = ["--kubernetes", "standin", "--nodes", "process", "--speed", &speed];
         let world = World::up(&dir.join("lab"), &gear).await?;
         let endpoint = world.programs.env.iter().find(|(key, _)| key == "AWS_ENDPOINT_URL");
         let account = Account::at(&endpoint.context("the lab names no endpoint")?.1);
         Ok(Self { world, account, fleet, tarball })
+    }
+
+    /// The emulator, called as the operator.
+    ///
+    /// # Errors
+    /// When the lab names no endpoint or no credentials.
+    pub fn operator(&self) -> anyhow::Result<Emulator> {
+        let variable = |name: &str| {
+            let found = self.world.programs.env.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.clone()).with_context(|| format!("the lab sets no `{name}`"))
+        };
+        let operator = Credentials {
+            access_key_id: variable("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: variable("AWS_SECRET_ACCESS_KEY")?,
+            session_token: None,
+        };
+        Ok(Emulator::new(variable("AWS_ENDPOINT_URL")?, variable("AWS_REGION")?, operator))
     }
 
     /// Lives undisturbed.
@@ -226,12 +256,20 @@ impl Stage {
     /// # Errors
     /// When it does not end.
     pub async fn run(&self, way: Way) -> anyhow::Result<Finished> {
+        self.run_within(way, LIMIT).await
+    }
+
+    /// Runs `control` to its end, which comes within a limit.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn run_within(&self, way: Way, limit: Duration) -> anyhow::Result<Finished> {
         let said = std::fs::File::create(self.said()).context("could not make a log")?;
         let mut command = self.command(way);
         let running = command.stderr(said).spawn().context("could not start `control`")?;
-        let Ok(ended) = timeout(LIMIT, running.wait_with_output()).await else {
+        let Ok(ended) = timeout(limit, running.wait_with_output()).await else {
             let said = std::fs::read_to_string(self.said()).unwrap_or_default();
-            bail!("`control {way:?}` has not ended after {} s:\n{said}", LIMIT.as_secs())
+            bail!("`control {way:?}` has not ended after {} s:\n{said}", limit.as_secs())
         };
         let ended = ended.context("could not wait for `control`")?;
         Ok(Finished {

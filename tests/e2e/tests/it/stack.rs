@@ -4,16 +4,10 @@ use contract::ExitCode;
 use e2e::Finished;
 use e2e::torture::calls::{CALLER, of_control};
 use e2e::torture::lives::{Stage, Way};
-use lab::aws::{Credentials, Emulator};
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn stage(dir: &tempfile::TempDir) -> Stage {
     Stage::open(dir.path()).await.unwrap()
-}
-
-fn variable(stage: &Stage, name: &str) -> String {
-    let found = stage.world.programs.env.iter().find(|(key, _)| key == name);
-    found.unwrap().1.clone()
 }
 
 /// `control VERB -f FLEET … --agent-tarball …`.
@@ -26,13 +20,7 @@ async fn control(stage: &Stage, verb: &str, more: &[&str]) -> Finished {
 
 /// Takes a route table from those that use it and deletes it, as somebody with a console does.
 async fn delete_route_table(stage: &Stage, name: &str) {
-    let operator = Credentials {
-        access_key_id: variable(stage, "AWS_ACCESS_KEY_ID"),
-        secret_access_key: variable(stage, "AWS_SECRET_ACCESS_KEY"),
-        session_token: None,
-    };
-    let region = variable(stage, "AWS_REGION");
-    let aws = Emulator::new(variable(stage, "AWS_ENDPOINT_URL"), region, operator);
+    let aws = stage.operator().unwrap();
     let call = async |action: &str, parameters: &[(&str, &str)]| {
         aws.query("ec2", action, parameters).await.unwrap()
     };
@@ -75,18 +63,92 @@ async fn what_somebody_deletes_is_named_and_mended() {
     stage.run(Way::Up).await.unwrap().expect(ExitCode::Success).unwrap();
     stage.account.comes_to(&before).await.unwrap();
 
-    // A tag of the fleet file changes: the network is tagged anew, and nothing of it is replaced.
+    tags_change_in_place(&stage).await;
+    stage.account.comes_to(&before).await.unwrap();
+    stage.run(Way::Down).await.unwrap().expect(ExitCode::Success).unwrap();
+    stage.world.down().await.unwrap();
+}
+
+/// A tag of the fleet file changes: everything is tagged anew where it is, and nothing is replaced.
+async fn tags_change_in_place(stage: &Stage) {
+    let nodes = async || -> Vec<(String, String)> {
+        let all = stage.account.instances().await.unwrap();
+        let living = all.iter().filter(|instance| instance["state"] == "running");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        living.map(|one| (text(&one["instanceId"]), text(&one["tags"]["cost-center"]))).collect()
+    };
+    let before = nodes().await;
+    assert_eq!(before.len(), 1);
+    rewrite(stage, "research", "training");
+    let plan = control(stage, "plan", &["-o", "json"]).await.json().unwrap();
+    for layer in plan["layers"].as_array().unwrap() {
+        let steps = layer["steps"].as_array().unwrap();
+        // The bucket's are written whole.
+        let tags = steps.iter().filter(|s| s["resource"] == "tags" || s["resource"] == "bucket");
+        assert!(!steps.is_empty() && tags.count() == steps.len(), "{layer:#}");
+    }
+    stage.run(Way::Up).await.unwrap().expect(ExitCode::Success).unwrap();
+    assert_eq!(nodes().await, [(before[0].0.clone(), "training".to_owned())]);
+    let again = control(stage, "plan", &["--detailed-exitcode"]).await;
+    again.expect(ExitCode::Success).unwrap();
+    // A node that comes later has them too.
+    let since = stage.account.calls_so_far().await.unwrap();
+    rewrite(stage, "min: 1, desired: 1, max: 1", "min: 1, desired: 2, max: 2");
+    stage.run(Way::Up).await.unwrap().expect(ExitCode::Success).unwrap();
+    let (now, calls) = (nodes().await, stage.account.calls_since(since).await.unwrap());
+    assert!(now.len() == 2 && now.iter().all(|(_, tag)| tag == "training"), "{now:?}");
+    let rolled = of_control(&calls).into_iter().find(|call| call.operation.ends_with("Version"));
+    assert_eq!(rolled, None);
+    rewrite(stage, "min: 1, desired: 2, max: 2", "min: 1, desired: 1, max: 1");
+    stage.run(Way::Up).await.unwrap().expect(ExitCode::Success).unwrap();
+}
+
+fn rewrite(stage: &Stage, from: &str, to: &str) {
     let text = std::fs::read_to_string(&stage.fleet).unwrap();
-    std::fs::write(&stage.fleet, text.replace("research", "training")).unwrap();
-    control(&stage, "plan", &["--out", saved]).await.expect(ExitCode::Success).unwrap();
-    let plan: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(saved).unwrap()).unwrap();
-    let network = plan["plan"]["layers"][0]["steps"].as_array().unwrap();
-    assert!(network.len() >= 10 && network.iter().all(|s| s["resource"] == "tags"), "{network:#?}");
-    let through = ["--plan", saved, "--through", "network"];
-    control(&stage, "up", &through).await.expect(ExitCode::Success).unwrap();
-    let again = control(&stage, "plan", &["-o", "json"]).await.json().unwrap();
-    assert_eq!(again["layers"][0]["steps"], json!([]), "{again:#}");
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&stage.fleet, text.replace(from, to)).unwrap();
+}
+
+/// EKS's image for another version of Kubernetes: the same in every lab.
+const ANOTHER_IMAGE: &str = "ami-0fe1b021a36883caa";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_is_rolled_out_in_batches_with_the_gate_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = stage(&dir).await;
+    rewrite(&stage, "min: 1, desired: 1, max: 1", "min: 1, desired: 2, max: 2");
+    stage.run(Way::Up).await.unwrap().expect(ExitCode::Success).unwrap();
+    rewrite(&stage, "name: system,", &format!("name: system, image: {ANOTHER_IMAGE},"));
+
+    // Old and new ones that live, at each look, as they follow each other.
+    let mut seen: Vec<(usize, usize)> = Vec::new();
+    let since = stage.account.calls_so_far().await.unwrap();
+    let mut up = std::pin::pin!(stage.run(Way::Up));
+    let ended = loop {
+        let looks = std::time::Duration::from_millis(100);
+        if let Ok(ended) = tokio::time::timeout(looks, &mut up).await {
+            break ended.unwrap();
+        }
+        let all = stage.account.instances().await.unwrap();
+        let living =
+            all.iter().filter(|one| one["state"] == "running" || one["state"] == "pending");
+        let (new, old): (Vec<_>, Vec<_>) = living.partition(|one| one["imageId"] == ANOTHER_IMAGE);
+        if seen.last() != Some(&(old.len(), new.len())) {
+            seen.push((old.len(), new.len()));
+        }
+    };
+    let said = ended.expect(ExitCode::Success).unwrap();
+    assert!(said.stderr.contains("2 of 2 ready"), "{}", said.stderr);
+    assert!(seen.iter().all(|(old, new)| (2..=3).contains(&(old + new))), "{seen:?}");
+    assert!(seen.contains(&(2, 1)) && seen.contains(&(1, 2)), "one at a time: {seen:?}");
+    let calls = of_control(&stage.account.calls_since(since).await.unwrap());
+    let rolls = calls.iter().filter(|call| call.operation == "UpdateNodegroupVersion").count();
+    assert_eq!(rolls, 1);
+    let all = stage.account.instances().await.unwrap();
+    let mut living = all.iter().filter(|one| one["state"] == "running");
+    assert!(living.all(|one| one["imageId"] == ANOTHER_IMAGE));
+    let again = control(&stage, "plan", &["--detailed-exitcode"]).await;
+    again.expect(ExitCode::Success).unwrap();
     stage.run(Way::Down).await.unwrap().expect(ExitCode::Success).unwrap();
     stage.world.down().await.unwrap();
 }
