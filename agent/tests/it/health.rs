@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use contract::JoinReport;
 use contract::join_report::JoinOutcome;
-use contract::names::{REPORT_PATH, WATCH_SETTINGS_PATH};
+use contract::names::{REPORT_PATH, WATCH_RUN_DIR, WATCH_SETTINGS_PATH};
 use nvml_sim::State;
 use nvml_sim::fault::Fault;
 
@@ -66,6 +66,25 @@ impl Joined {
         writeln!(log, "4,{number},{number}000000,-;{text}").unwrap();
     }
 
+    /// Makes every moment in what the watch has left behind the boot's beginning.
+    fn age_what_is_believed(&self) {
+        fn age(value: &mut serde_json::Value) {
+            match value {
+                serde_json::Value::Object(fields) if fields.contains_key("nanos") => {
+                    fields.insert("secs".into(), 0.into());
+                }
+                serde_json::Value::Object(fields) => fields.values_mut().for_each(age),
+                serde_json::Value::Array(items) => items.iter_mut().for_each(age),
+                _ => {}
+            }
+        }
+        let path = format!("{WATCH_RUN_DIR}/health.json");
+        let file = self.node.path().join(path.trim_start_matches('/'));
+        let mut kept = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        age(&mut kept);
+        self.write(&path, &kept.to_string());
+    }
+
     fn watch(&self) -> Watch {
         let watch = Watch::start(&self.node);
         watch.until(LONG, |text| stands(text, "True"));
@@ -116,6 +135,30 @@ fn a_condition_goes_with_its_fault_and_not_with_a_restart() {
     assert!(names(&first, "GpuLost", "NvidiaXID79Error"), "{first}");
     joined.node.set(&h100s());
     watch.until(LONG, |text| stands(text, "True"));
+}
+
+/// The same, and the fault comes or goes while nobody watches: what an earlier life has left behind is as
+/// old as the boot, and is judged by what is there now.
+#[test]
+fn what_an_earlier_life_believed_is_judged_by_what_is_there_now() {
+    let mut broken = h100s();
+    Fault::GpuLost(5).apply(&mut broken);
+    let joined = Joined::new(&h100s());
+    let watch = joined.watch();
+    joined.node.set(&broken);
+    watch.until(LONG, |text| stands(text, "False"));
+    watch.stop();
+    joined.age_what_is_believed();
+    joined.node.set(&h100s());
+    let watch = Watch::start(&joined.node);
+    watch.until(LONG, |text| stands(text, "True"));
+    watch.stop();
+
+    joined.age_what_is_believed();
+    joined.node.set(&broken);
+    let watch = Watch::start(&joined.node);
+    let text = watch.until(LONG, |text| stands(text, "False"));
+    assert!(names(&text, "GpuLost", "NvidiaXID79Error"), "{text}");
 }
 
 /// pytorch/ci-infra 1058: one lost GPU had 554 pods rejected in 106 minutes on a node that stayed Ready.
