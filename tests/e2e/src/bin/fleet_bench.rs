@@ -196,7 +196,8 @@ async fn launch(stage: &Stage) -> anyhow::Result<()> {
             ("MaxCount".to_owned(), count),
             ("TagSpecification.1.ResourceType".to_owned(), "instance".to_owned()),
         ];
-        let tags = [("rollcall:fleet", "prod"), ("rollcall:layer", "gpu"), ("rollcall:pool", "many")];
+        let tags =
+            [("rollcall:fleet", "prod"), ("rollcall:layer", "gpu"), ("rollcall:pool", "many")];
         for (number, (key, value)) in (1..).zip(tags) {
             let tag = format!("TagSpecification.1.Tag.{number}");
             parameters.push((format!("{tag}.Key"), key.to_owned()));
@@ -230,9 +231,11 @@ async fn up(stage: &Stage, root: &Path, speed: f64) -> anyhow::Result<Vec<Figure
     stage.run_within(Way::Up, Duration::from_secs(1800)).await?.expect(ExitCode::Success)?;
     let wall = began.elapsed().as_secs_f64();
     Ok(vec![
-        Figure::of(format!("up with {NODES} nodes beyond AWS's own time"), "%", vec![
-            (wall - path) / path * 100.0,
-        ])
+        Figure::of(
+            format!("up with {NODES} nodes beyond AWS's own time"),
+            "%",
+            vec![(wall - path) / path * 100.0],
+        )
         .within(10.0),
         Figure::of(format!("up with {NODES} nodes: AWS's own time"), "s", vec![path]),
     ])

@@ -104,7 +104,9 @@ impl Stage {
     pub fn operator(&self) -> anyhow::Result<Emulator> {
         let variable = |name: &str| {
             let found = self.world.programs.env.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| value.clone()).with_context(|| format!("the lab sets no `{name}`"))
+            found
+                .map(|(_, value)| value.clone())
+                .with_context(|| format!("the lab sets no `{name}`"))
         };
         let operator = Credentials {
             access_key_id: variable("AWS_ACCESS_KEY_ID")?,
