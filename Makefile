@@ -69,6 +69,10 @@ torture-sample: build ## a seeded twenty of these, which CI plays
 torture-throttled: build ## an account that throttles, fails and answers one behind: what it costs in calls (in `make test` too)
 	$(CARGO) test --workspace --locked --test it -- --nocapture a_throttled_account
 
+.PHONY: transcripts
+transcripts: build ## what a person sees on two terminals and in a log, against tests/e2e/transcripts (UPDATE_GOLDEN=1 writes them)
+	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture what_a_person_sees
+
 .PHONY: torture-crashes
 torture-crashes: build ## the join killed at every point of its journal, one node for each
 	$(CARGO) test --workspace --locked --test it -- --ignored --nocapture killed_at_any_point

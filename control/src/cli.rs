@@ -2,9 +2,11 @@
 //! each.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::spec::PoolClass;
 use crate::stack::Layer;
 
 /// Builds an EKS cluster and its GPU pools layer by layer, and says why when a node does not come.
@@ -41,14 +43,22 @@ pub enum Command {
     Up(UpArgs),
     /// Show what of a running fleet is not as its file asks, and touch nothing.
     Drift(DriftArgs),
+    /// Add, resize or remove one pool: in the fleet file, then in the fleet, and nothing else.
+    Pool(PoolArgs),
     /// Show the fleet as it is now: layers, nodes, reasons.
     Status(StatusArgs),
     /// Say why a node did not come, or give the fleet's histogram of reasons.
     Diagnose(DiagnoseArgs),
     /// Say what a reason means and what to do about it.
     Explain(ExplainArgs),
-    /// Print the JSON Schema of fleet files, for editors.
-    Schema,
+    /// Print the JSON Schema of fleet files, for editors, or of the lines of -o jsonl.
+    Schema(SchemaArgs),
+    /// Wait until the cluster answers, or until every node has its verdict.
+    Wait(WaitArgs),
+    /// Check a running fleet: cluster, API, nodes, GPUs, pods, images, orphans.
+    Verify(VerifyArgs),
+    /// Print what nodes would be handed, and where each value of it comes from.
+    Render(RenderArgs),
     /// Print the cluster's facts: endpoint, CA, roles, service CIDR.
     Facts(FactsArgs),
     /// Print a Kubernetes token for the cluster: an exec credential.
@@ -71,6 +81,54 @@ pub enum Format {
     Json,
     /// One YAML document.
     Yaml,
+    /// Lines of JSON, as things happen (`control schema --events`).
+    Jsonl,
+}
+
+impl Command {
+    /// The verb as it is typed.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Doctor(_) => "doctor",
+            Self::Plan(_) => "plan",
+            Self::Up(_) => "up",
+            Self::Drift(_) => "drift",
+            Self::Pool(_) => "pool",
+            Self::Status(_) => "status",
+            Self::Diagnose(_) => "diagnose",
+            Self::Explain(_) => "explain",
+            Self::Schema(_) => "schema",
+            Self::Wait(_) => "wait",
+            Self::Verify(_) => "verify",
+            Self::Render(_) => "render",
+            Self::Facts(_) => "facts",
+            Self::Token(_) => "token",
+            Self::Kubeconfig(_) => "kubeconfig",
+            Self::Down(_) => "down",
+            Self::Sweep(_) => "sweep",
+        }
+    }
+
+    /// How its data is printed, where that can be chosen.
+    #[must_use]
+    pub const fn format(&self) -> Option<Format> {
+        Some(match self {
+            Self::Plan(args) => args.output.output,
+            Self::Up(args) => args.output.output,
+            Self::Drift(args) => args.output.output,
+            Self::Pool(args) => args.command.common().output.output,
+            Self::Status(args) => args.output.output,
+            Self::Diagnose(args) => args.output.output,
+            Self::Explain(args) => args.output.output,
+            Self::Wait(args) => args.output.output,
+            Self::Facts(args) => args.output.output,
+            Self::Down(args) => args.output.output,
+            Self::Sweep(args) => args.output.output,
+            Self::Doctor(_) | Self::Schema(_) | Self::Verify(_) | Self::Render(_) => return None,
+            Self::Token(_) | Self::Kubeconfig(_) => return None,
+        })
+    }
 }
 
 /// How data is printed.
@@ -181,6 +239,10 @@ pub struct UpArgs {
     /// Do what this plan of `plan --out` says, without asking; refuse when it no longer holds.
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
+    /// Where what is known of a node is kept before it is replaced (`replaceFailed`); by default in
+    /// the user's directory for state.
+    #[arg(long, value_name = "DIR")]
+    pub evidence: Option<PathBuf>,
     /// Build up to this layer and stop.
     #[arg(long, value_enum, value_name = "LAYER")]
     pub through: Option<Layer>,
@@ -193,6 +255,112 @@ pub struct UpArgs {
     /// How the result is printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `control pool`.
+#[derive(Debug, Args)]
+pub struct PoolArgs {
+    /// What becomes of the pool.
+    #[command(subcommand)]
+    pub command: PoolCommand,
+}
+
+/// What becomes of a pool.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Add a pool.
+    Add(PoolAdd),
+    /// Give a pool another number of nodes.
+    Scale(PoolScale),
+    /// Remove a pool and its nodes.
+    Rm(PoolRm),
+}
+
+impl PoolCommand {
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Add(args) => &args.name,
+            Self::Scale(args) => &args.name,
+            Self::Rm(args) => &args.name,
+        }
+    }
+
+    /// What all of them take.
+    #[must_use]
+    pub const fn common(&self) -> &PoolCommon {
+        match self {
+            Self::Add(args) => &args.common,
+            Self::Scale(args) => &args.common,
+            Self::Rm(args) => &args.common,
+        }
+    }
+}
+
+/// What every change of a pool takes.
+#[derive(Debug, Args)]
+pub struct PoolCommon {
+    /// The fleet file, which is changed.
+    #[command(flatten)]
+    pub fleet: FileArgs,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub agent_tarball: Option<PathBuf>,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `control pool add`.
+#[derive(Debug, Args)]
+pub struct PoolAdd {
+    /// Name of the pool.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it is for.
+    #[arg(long, value_enum, value_name = "CLASS", default_value = "gpu")]
+    pub class: PoolClass,
+    /// EC2 instance type.
+    #[arg(long, value_name = "TYPE")]
+    pub instance_type: String,
+    /// Number of nodes.
+    #[arg(long, value_name = "N")]
+    pub nodes: u32,
+    /// Most nodes; by default as many as there are.
+    #[arg(long, value_name = "N")]
+    pub max: Option<u32>,
+    /// What every change takes.
+    #[command(flatten)]
+    pub common: PoolCommon,
+}
+
+/// `control pool scale`.
+#[derive(Debug, Args)]
+pub struct PoolScale {
+    /// Name of the pool.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Number of nodes. Its least and most move with it where they must.
+    #[arg(value_name = "N")]
+    pub nodes: u32,
+    /// What every change takes.
+    #[command(flatten)]
+    pub common: PoolCommon,
+}
+
+/// `control pool rm`.
+#[derive(Debug, Args)]
+pub struct PoolRm {
+    /// Name of the pool.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What every change takes.
+    #[command(flatten)]
+    pub common: PoolCommon,
 }
 
 /// `control status`.
@@ -229,6 +397,102 @@ pub struct ExplainArgs {
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `control schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// The lines of -o jsonl instead of fleet files.
+    #[arg(long)]
+    pub events: bool,
+}
+
+/// What `control wait` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Awaited {
+    /// ACTIVE, TLS with its CA, an authenticated and authorised call.
+    Cluster,
+    /// Every node of every pool Ready with its GPUs proven, or with a reason.
+    Nodes,
+}
+
+/// `control wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// What to wait for.
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: Awaited,
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+    /// How long: `15m`, `90s`.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: Duration,
+    /// How the result is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "such as `15m` or `90s`")?;
+    Duration::try_from(span).map_err(|_| "it cannot be negative".to_owned())
+}
+
+/// How `control verify` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum VerifyFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// JUnit's XML, one test case a check, for CI.
+    Junit,
+}
+
+/// `control verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Which fleet.
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+    /// Form of the data on stdout.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: VerifyFormat,
+}
+
+/// `control render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// What to print.
+    #[command(subcommand)]
+    pub command: RenderCommand,
+}
+
+/// What `control render` prints.
+#[derive(Debug, Subcommand)]
+pub enum RenderCommand {
+    /// The MIME user data of a pool's nodes.
+    UserData(RenderUserData),
+}
+
+/// `control render user-data`.
+#[derive(Debug, Args)]
+pub struct RenderUserData {
+    /// Name of the pool.
+    #[arg(value_name = "POOL")]
+    pub pool: String,
+    /// Say of each value where it comes from, instead.
+    #[arg(long)]
+    pub explain: bool,
+    /// The fleet file.
+    #[command(flatten)]
+    pub fleet: FileArgs,
+    /// The agent's tarball for `agent: {publish: true}`; by default the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub agent_tarball: Option<PathBuf>,
 }
 
 /// `control facts`.

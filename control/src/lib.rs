@@ -14,6 +14,7 @@ pub mod config;
 pub mod diagnose;
 pub mod doctor;
 pub mod stack;
+pub mod verify;
 
 pub mod launch;
 pub mod layers;
@@ -29,7 +30,8 @@ use contract::ExitCode;
 /// Runs one command line to its end and says how it ended.
 pub fn run(cli: cli::Cli) -> ExitCode {
     output::log::init(cli.global.verbose);
-    let printer = output::Printer::for_process();
+    let printer = output::Printer::for_process(cli.command.name());
+    let lines = cli.command.format() == Some(cli::Format::Jsonl);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -37,11 +39,19 @@ pub fn run(cli: cli::Cli) -> ExitCode {
             return ExitCode::Error;
         }
     };
-    match runtime.block_on(commands::run(cli, &printer)) {
-        Ok(code) => code,
+    if lines {
+        printer.begin();
+    }
+    let (code, error) = match runtime.block_on(commands::run(cli, &printer)) {
+        Ok(code) => (code, None),
         Err(error) => {
             printer.error(&error);
-            failure::advice_of(&error).map_or(ExitCode::Error, failure::Advice::exit_code)
+            let advice = failure::advice_of(&error);
+            (advice.map_or(ExitCode::Error, failure::Advice::exit_code), Some(error))
         }
+    };
+    if lines {
+        printer.end(code, error.as_ref());
     }
+    code
 }

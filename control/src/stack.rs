@@ -5,6 +5,7 @@
 
 pub mod driver;
 pub mod error;
+pub mod estimate;
 pub mod gate;
 pub mod interrupt;
 pub mod lease;

@@ -22,7 +22,7 @@ pub async fn run(args: &DownArgs, context: &Context<'_>) -> anyhow::Result<ExitC
         let region = &found.clients.region;
         return finish(args, context, &nothing(), &format!("Nothing is owned in {region}."));
     };
-    let progress = Progress::new(printer.note_style(), printer.draws_progress());
+    let progress = Progress::of_verb(printer, args.output.output);
     let world = session::world(found.clients, &name, progress.clone()).await?;
     if args.dry_run {
         let removal = down::look(&world).await?;

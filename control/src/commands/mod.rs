@@ -9,7 +9,9 @@ pub mod facts;
 pub mod fleet;
 pub mod kubeconfig;
 pub mod plan;
+pub mod pool;
 mod removal;
+pub mod render;
 pub mod saved_plan;
 pub mod schema;
 mod session;
@@ -17,6 +19,8 @@ pub mod status;
 pub mod sweep;
 pub mod token;
 pub mod up;
+pub mod verify;
+pub mod wait;
 
 use contract::ExitCode;
 
@@ -43,10 +47,14 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(&args, &context).await,
         Command::Drift(args) => drift::run(&args, &context).await,
         Command::Up(args) => up::run(&args, &context).await,
+        Command::Pool(args) => pool::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
         Command::Diagnose(args) => diagnose::run(&args, &context).await,
         Command::Explain(args) => explain::run(&args, &context),
-        Command::Schema => schema::run(&context),
+        Command::Schema(args) => schema::run(&args, &context),
+        Command::Wait(args) => wait::run(&args, &context).await,
+        Command::Verify(args) => verify::run(&args, &context).await,
+        Command::Render(args) => render::run(&args.command, &context).await,
         Command::Facts(args) => facts::run(&args, &context).await,
         Command::Token(args) => token::run(&args, &context).await,
         Command::Kubeconfig(args) => kubeconfig::run(&args, &context).await,

@@ -5,18 +5,21 @@ use std::path::Path;
 use contract::ExitCode;
 use serde::Serialize;
 
-use crate::cli::{FileArgs, PlanArgs};
+use crate::cli::{FileArgs, Format, PlanArgs};
 use crate::commands::{Context, saved_plan, session};
 use crate::output::Style;
+use crate::output::events::{self, Event};
 use crate::output::progress::Progress;
 use crate::output::text::shorten;
 use crate::stack::driver::{self, PlannedLayer, PlannedStep};
-use crate::stack::{Action, Layer, Scope};
+use crate::stack::{Action, Layer, Scope, estimate};
 
 /// Width of a layer's column.
 const LAYER_WIDTH: usize = 10;
 /// Width of a row's text behind the layer's column, on 80 columns.
-const ROW_WIDTH: usize = 66;
+const ROW_WIDTH: usize = 65;
+/// What of it the names get at least, however long the reason is.
+const NAMES_MIN: usize = 24;
 
 /// A plan as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +37,8 @@ pub struct Plan {
     pub replace: usize,
     /// Resources that would be removed.
     pub destroy: usize,
+    /// Seconds that it may take, roughly; none when there is nothing to do.
+    pub estimated_seconds: Option<u64>,
 }
 
 impl Plan {
@@ -49,6 +54,7 @@ impl Plan {
             change: count(Action::Change),
             replace: count(Action::Replace),
             destroy: count(Action::Destroy),
+            estimated_seconds: estimate::estimate(&layers),
             layers,
         }
     }
@@ -72,12 +78,25 @@ pub async fn run(args: &PlanArgs, context: &Context<'_>) -> anyhow::Result<ExitC
         let again = args.fleet.again();
         context.printer.note(format!("kept: control up {again} --plan {path}"));
     }
+    if args.output.output == Format::Jsonl {
+        tell(&plan);
+    }
     let shown = if args.explain { explained } else { text };
     context.printer.data(args.output.output, &plan, shown)?;
     Ok(match args.detailed_exitcode && !plan.is_empty() {
         true => ExitCode::ChangesPending,
         false => ExitCode::Success,
     })
+}
+
+/// A line of JSON for each change.
+fn tell(plan: &Plan) {
+    for layer in &plan.layers {
+        for PlannedStep { action, resource, name, why } in &layer.steps {
+            let (layer, action) = (layer.layer, *action);
+            events::emit(&Event::Change { layer, action, resource, name, why });
+        }
+    }
 }
 
 /// What `up` would do now with a fleet file.
@@ -134,7 +153,11 @@ fn totals(plan: &Plan, style: Style) -> String {
     let totals = format!("{add} add, {change} change, {replace} replace, {destroy} destroy");
     match plan.is_empty() {
         true => format!("\nNothing to do: {} is as asked.\n", plan.fleet),
-        false => format!("\nPlan for {}: {}\n", plan.fleet, style.bold(totals)),
+        false => {
+            let about = plan.estimated_seconds.map(estimate::words).unwrap_or_default();
+            let about = style.dim(format!("  {about}"));
+            format!("\nPlan for {}: {}{about}\n", plan.fleet, style.bold(totals))
+        }
     }
 }
 
@@ -170,13 +193,15 @@ fn addition(resource: &str, steps: &[&PlannedStep], style: Style) -> String {
         1 => resource.to_owned(),
         many => format!("{many} {}", plural(resource)),
     };
-    let mut text = shorten(&format!("{what} {}", names.join(", ")), ROW_WIDTH);
     // That it does not exist is why everything is added; only what is said beyond is worth a place.
     let beyond = |step: &&PlannedStep| {
         let why = step.why.strip_prefix("does not exist").unwrap_or(&step.why);
         why.trim_start_matches(';').trim().to_owned()
     };
     let beyond = steps.first().map(beyond).unwrap_or_default();
+    let said = if beyond.is_empty() { 0 } else { beyond.chars().count() + 2 };
+    let width = ROW_WIDTH.saturating_sub(said).max(NAMES_MIN);
+    let mut text = shorten(&format!("{what} {}", names.join(", ")), width);
     if !beyond.is_empty() {
         text = format!("{text}  {}", style.dim(beyond));
     }
@@ -240,7 +265,7 @@ mod tests {
 \x20 identity   as asked
 \x20 gpu        + node group h100  4 × p5.48xlarge (known after: cluster)
 
-Plan for prod: 4 add, 1 change, 0 replace, 0 destroy
+Plan for prod: 4 add, 1 change, 0 replace, 0 destroy  about 6 min
 ";
         assert_eq!(text(&plan, Style::PLAIN), expected);
     }
@@ -256,7 +281,7 @@ Plan for prod: 4 add, 1 change, 0 replace, 0 destroy
 \x20 network    + subnet a  does not exist
 \x20            - subnet b  is there once too often
 
-Plan for prod: 1 add, 0 change, 0 replace, 1 destroy
+Plan for prod: 1 add, 0 change, 0 replace, 1 destroy  under a minute
 ";
         assert_eq!(explained(&plan, Style::PLAIN), expected);
     }

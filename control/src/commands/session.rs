@@ -40,7 +40,17 @@ pub(super) async fn world(
         pace: crate::aws::poll::Pace::default(),
         interrupt: Interrupt::listen().context("could not listen for signals")?,
         progress,
+        evidence: evidence_home(),
     })
+}
+
+/// Where what is known of replaced nodes is kept, unless the command line says so: the user's place
+/// for state (XDG base directory specification), else the working directory.
+fn evidence_home() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).unwrap_or_default().join("rollcall/replaced")
 }
 
 /// Reads the fleet file; nothing else is touched before it is sound.

@@ -65,7 +65,7 @@ pub async fn run(args: &SweepArgs, context: &Context<'_>) -> anyhow::Result<Exit
     if left > 0 && (args.yes || asked()) {
         left = 0;
         for found in fleets.iter_mut().filter(|found| found.removal.is_some()) {
-            left += remove(&clients, found, context).await?;
+            left += remove(&clients, found, args.output.output, context).await?;
         }
     }
     let swept = Swept { region: clients.region.clone(), fleets, left };
@@ -101,10 +101,11 @@ async fn look(clients: &Clients, name: &str) -> anyhow::Result<Found> {
 async fn remove(
     clients: &Clients,
     found: &mut Found,
+    format: Format,
     context: &Context<'_>,
 ) -> anyhow::Result<usize> {
     let printer = context.printer;
-    let progress = Progress::new(printer.note_style(), printer.draws_progress());
+    let progress = Progress::of_verb(printer, format);
     let world = world(clients, &found.fleet, progress.clone()).await?;
     printer.note(format!("\n{}", found.fleet));
     let Walk { report, stopped } = down::down(&world).await;

@@ -23,8 +23,11 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
     session::must_be_able_to_ask(args.yes || saved.is_some(), "up", context)?;
     let printer = context.printer;
     let clients = session::clients(&spec, context).await?;
-    let progress = Progress::new(printer.note_style(), printer.draws_progress());
-    let world = session::world(clients, &spec.name, progress.clone()).await?;
+    let progress = Progress::of_verb(printer, args.output.output);
+    let mut world = session::world(clients, &spec.name, progress.clone()).await?;
+    if let Some(place) = &args.evidence {
+        world.evidence.clone_from(place);
+    }
     doctor::examine(&world, &spec, &args.fleet.named()).await?;
     let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
     // With `--yes` as well: what contradicts the world is said before anything is touched.
@@ -106,6 +109,22 @@ pub fn text(report: &UpReport, resume: &str, style: Style) -> String {
             ));
         }
     }
+    out.push_str(&details(report, style));
+    out
+}
+
+/// Nodes that were replaced, and those that failed, by reason.
+fn details(report: &UpReport, style: Style) -> String {
+    let mut out = String::new();
+    for one in &report.replaced {
+        let (place, reason) = (one.evidence.display(), style.bold(&one.reason));
+        out.push_str(&format!(
+            "\n  {} replaced {} of {}: {reason}\n    {place}\n",
+            style.yellow("!"),
+            one.instance,
+            one.pool
+        ));
+    }
     for (reason, instances) in &report.reasons {
         out.push_str(&format!("\n  {} {}\n", style.red("✗"), style.bold(reason)));
         if let Ok(known) = reason.parse::<Reason>() {
@@ -134,6 +153,7 @@ mod tests {
             nodes: Counts { ready: 4, failed: 0, joining: 0 },
             pools: vec![],
             reasons: BTreeMap::new(),
+            replaced: vec![],
             seconds: 12.0,
         }
     }

@@ -3,6 +3,7 @@
 //! [`schema`] declares the shape and takes out what does not fit it; [`resolve`] judges the rest.
 
 pub mod cidr;
+pub mod edit;
 pub mod json_schema;
 pub mod network;
 pub mod overlay;

@@ -38,12 +38,6 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
     check_tags(judge, &format!("{path}.tags"), &tags);
     check_system(judge, path, class, raw);
     let plugin = device_plugin(judge, path, class, raw.device_plugin.as_deref());
-    if raw.replace_failed.is_some_and(|n| n > 0) {
-        judge.say(
-            format!("{path}.replaceFailed"),
-            "must be 0: `up` names failed nodes and does not replace them yet",
-        );
-    }
     let quorum = size.map(|size| quorum(judge, path, raw.quorum, size));
     let capacity = capacity(judge, path, raw);
     let placement = placement(judge, path, raw, capacity.as_ref());
@@ -73,6 +67,8 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
         efa: raw.efa == Some(true),
         placement,
         quorum: quorum?,
+        // More than a pool has nodes is as many as there are.
+        replace_failed: u32::try_from(raw.replace_failed.unwrap_or(0)).unwrap_or(u32::MAX),
         repair: match raw.repair.as_deref() {
             Some("off") => Repair::Off,
             Some("on") => Repair::On,

@@ -180,7 +180,11 @@ const POOL: Shape = Shape::Fields(&[
          default",
     ),
     optional("placementGroup", Shape::Text, "Name of an existing placement group"),
-    optional("replaceFailed", Shape::Count, "Failed nodes that `up` may replace"),
+    optional(
+        "replaceFailed",
+        Shape::Count,
+        "Failed nodes of the pool that one `up` may replace, their evidence kept first; 0 when absent",
+    ),
     optional(
         "quorum",
         Shape::Count,

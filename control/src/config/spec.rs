@@ -71,7 +71,7 @@ pub struct ExistingRoles {
 }
 
 /// What a pool is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolClass {
     /// What the cluster itself needs.
@@ -150,6 +150,8 @@ pub struct PoolSpec {
     pub placement: Placement,
     /// Number of its nodes that must be ready for the gate to open.
     pub quorum: u32,
+    /// Failed nodes that one `up` may replace.
+    pub replace_failed: u32,
     /// Whether nodes repair their GPUs before they are refused.
     pub repair: Repair,
 }

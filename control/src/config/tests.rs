@@ -125,7 +125,6 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("class: gpu", "class: gpu\n    volumeGiB: 5", "pools[1].volumeGiB: must be 20 to 16384"),
     ("class: gpu", "class: gpu\n    image: latest", "pools[1].image: `latest` is not of"),
     ("class: gpu", "class: gpu\n    quorum: 5", "pools[1].quorum: 5 is more than"),
-    ("class: gpu", "class: gpu\n    replaceFailed: 2", "pools[1].replaceFailed: must be 0"),
     ("class: gpu", "class: gpu\n    capacity: free", "pools[1].capacity: `free` is none of"),
     (
         "class: gpu",

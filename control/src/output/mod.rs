@@ -1,5 +1,6 @@
 //! Everything that people and scripts read: data on stdout, progress and errors on stderr.
 
+pub mod events;
 pub mod log;
 pub mod printer;
 pub mod progress;

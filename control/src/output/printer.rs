@@ -2,13 +2,14 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use contract::ErrorChain;
+use contract::{ErrorChain, ExitCode};
 use serde::Serialize;
 
 use crate::cli::Format;
 use crate::config::ConfigError;
 use crate::failure::advice_of;
 use crate::output::Style;
+use crate::output::events::{self, Event};
 
 /// Writes data to stdout, progress and errors to stderr.
 #[derive(Debug)]
@@ -16,16 +17,18 @@ pub struct Printer {
     data: Style,
     notes: Style,
     interactive: bool,
+    verb: &'static str,
 }
 
 impl Printer {
-    /// The printer of this process.
+    /// The printer of this process, which runs that verb.
     #[must_use]
-    pub fn for_process() -> Self {
+    pub fn for_process(verb: &'static str) -> Self {
         Self {
             data: Style::for_stream(&io::stdout()),
             notes: Style::for_stream(&io::stderr()),
             interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            verb,
         }
     }
 
@@ -78,9 +81,35 @@ impl Printer {
             Format::Table => table(value, self.data),
             Format::Json => serde_json::to_string_pretty(value)?,
             Format::Yaml => serde_yaml::to_string(value)?,
+            Format::Jsonl => {
+                let data = serde_json::to_value(value)?;
+                events::emit(&Event::Report { verb: self.verb, data });
+                return Ok(());
+            }
         };
         self.line(text.trim_end_matches('\n'));
         Ok(())
+    }
+
+    /// The first line of `-o jsonl`.
+    pub fn begin(&self) {
+        let version = env!("CARGO_PKG_VERSION");
+        let verb = self.verb;
+        events::emit(&Event::Version { v: events::VERSION, tool: "control", version, verb });
+    }
+
+    /// The last line of `-o jsonl`: how it ended.
+    pub fn end(&self, code: ExitCode, error: Option<&anyhow::Error>) {
+        let problems = match error.and_then(|error| error.downcast_ref()) {
+            Some(ConfigError::Problems { problems, .. }) => problems.as_slice(),
+            _ => &[],
+        };
+        events::emit(&Event::Result {
+            exit: code as u8,
+            error: error.map(|error| ErrorChain(error.as_ref()).to_string()),
+            hint: error.and_then(advice_of).and_then(|advice| advice.hint()),
+            problems,
+        });
     }
 
     /// An error with its sources, its problems and its hint.

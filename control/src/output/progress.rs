@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::output::Style;
+use crate::cli::Format;
+use crate::output::events::{self, Event};
+use crate::output::text::wrap;
+use crate::output::{Printer, Style};
 
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -16,6 +19,14 @@ const TICK: Duration = Duration::from_millis(120);
 const NODES_DRAWN: usize = 16;
 /// Width of a layer's name on every line.
 const LAYER_WIDTH: usize = 9;
+/// The columns that a screen is made for.
+const WIDTH: usize = 80;
+/// What the time at a layer's end takes: two blanks, `1234.5 s`.
+const TOOK: usize = 10;
+/// Where the text of a layer's line begins: mark, name, a blank each.
+const LAYER_INDENT: usize = LAYER_WIDTH + 3;
+/// Where the text of a node's line begins: margin, mark, place, instance.
+const NODE_INDENT: usize = 38;
 
 /// One node's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +80,10 @@ struct Screen {
     /// None where nothing is drawn: plain lines instead.
     bars: Option<MultiProgress>,
     silent: bool,
+    /// Whether a line was written since the screen was cleared.
+    wrote: bool,
+    /// Lines of JSON in place of all else.
+    events: bool,
     part: Option<(&'static str, Instant)>,
     layer_bar: Option<ProgressBar>,
     nodes: BTreeMap<String, (NodeLine, Option<ProgressBar>)>,
@@ -87,6 +102,19 @@ impl Progress {
         Self::of(style, draw.then(MultiProgress::new), false)
     }
 
+    /// The screen of a verb that prints in this form: lines of JSON on stdout, or what a person sees.
+    #[must_use]
+    pub fn of_verb(printer: &Printer, format: Format) -> Self {
+        let progress = match format {
+            Format::Jsonl => Self::silent(),
+            Format::Table | Format::Json | Format::Yaml => {
+                Self::new(printer.note_style(), printer.draws_progress())
+            }
+        };
+        progress.with(|screen| screen.events = format == Format::Jsonl);
+        progress
+    }
+
     /// No screen, for commands that only read.
     #[must_use]
     pub fn silent() -> Self {
@@ -95,7 +123,16 @@ impl Progress {
 
     fn of(style: Style, bars: Option<MultiProgress>, silent: bool) -> Self {
         let nodes = BTreeMap::new();
-        let screen = Screen { style, bars, silent, part: None, layer_bar: None, nodes };
+        let screen = Screen {
+            style,
+            bars,
+            silent,
+            events: false,
+            wrote: false,
+            part: None,
+            layer_bar: None,
+            nodes,
+        };
         Self { screen: Arc::new(Mutex::new(screen)) }
     }
 
@@ -120,9 +157,10 @@ impl Progress {
         });
     }
 
-    /// A step has ended.
-    pub fn step(&self, resource: &str, name: &str) {
+    /// A step has ended, well or not.
+    pub fn step(&self, resource: &str, name: &str, ok: bool) {
         self.with(|screen| {
+            screen.event(|part| Event::Step { part, resource, name, ok });
             if let Some(bar) = &screen.layer_bar {
                 bar.inc(1);
                 bar.set_message(format!("{resource} {name}"));
@@ -133,6 +171,7 @@ impl Progress {
     /// The layer's steps are done; its gate is asked.
     pub fn gate(&self, text: &str) {
         self.with(|screen| {
+            screen.event(|part| Event::Gate { part, proves: text });
             if let Some(bar) = &screen.layer_bar {
                 bar.set_style(template("{spinner:.cyan} {prefix} {msg:.dim}"));
                 bar.set_message(format!("proving: {text}"));
@@ -165,6 +204,11 @@ impl Progress {
         self.with(|screen| {
             if let Some(bars) = &screen.bars {
                 let _ = bars.clear();
+                // The cursor stands behind the last line: what comes next would be glued to it.
+                if std::mem::take(&mut screen.wrote) {
+                    use std::io::Write as _;
+                    let _ = writeln!(std::io::stderr());
+                }
             }
         });
     }
@@ -176,8 +220,37 @@ fn template(text: &str) -> ProgressStyle {
         .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }
 
+impl Mark {
+    /// How a node stands, as lines of JSON say it.
+    const fn node(self) -> &'static str {
+        match self {
+            Self::Waiting => "joining",
+            Self::Good => "ready",
+            Self::Fair => "degraded",
+            Self::Bad => "failed",
+        }
+    }
+
+    /// How a part ended, as lines of JSON say it.
+    const fn end(self) -> &'static str {
+        match self {
+            Self::Waiting | Self::Good => "ok",
+            Self::Fair => "degraded",
+            Self::Bad => "failed",
+        }
+    }
+}
+
 impl Screen {
-    fn line(&self, text: &str) {
+    /// A line of JSON about the part that is under way.
+    fn event<'a>(&self, event: impl FnOnce(&'static str) -> Event<'a>) {
+        if self.events {
+            events::emit(&event(self.part.map_or("", |(part, _)| part)));
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.wrote = true;
         match (&self.bars, self.silent) {
             (_, true) => {}
             // Above the bars, which stay at the bottom.
@@ -191,6 +264,7 @@ impl Screen {
 
     fn begin(&mut self, part: &'static str) {
         self.part = Some((part, Instant::now()));
+        self.event(|part| Event::PartStart { part });
         if let Some(bars) = &self.bars {
             let bar = bars.add(ProgressBar::new_spinner());
             bar.set_style(template("{spinner:.cyan} {prefix} {msg:.dim}"));
@@ -207,6 +281,9 @@ impl Screen {
             if before.is_some_and(|(known, _)| known == line) {
                 continue;
             }
+            let state = line.mark.node();
+            let NodeLine { at, instance, text, word, .. } = line;
+            self.event(|_| Event::Node { at, instance, state, reason: word, text });
             let text = self.node_text(line);
             // A node that goes through eight phases in two seconds would fill a log.
             let news = line.mark != Mark::Waiting
@@ -273,12 +350,26 @@ impl Screen {
             // Without bars every verdict has had its line already.
             let said = line.mark == Mark::Waiting || (many && line.mark == Mark::Good);
             if self.bars.is_some() && !said {
-                self.line(&self.node_text(&line));
+                self.line(&self.node_text(&self.folded(line)));
             }
         }
-        let Some((part, began)) = self.part.take() else { return };
+        let Some((part, began)) = self.part else { return };
+        let seconds = began.elapsed().as_secs_f64();
+        self.event(|part| Event::PartEnd { part, state: mark.end(), text, seconds });
+        self.part = None;
         let name = self.style.bold(format!("{part:LAYER_WIDTH$}"));
-        let took = self.style.dim(format!("{:.1} s", began.elapsed().as_secs_f64()));
+        let took = self.style.dim(format!("{seconds:.1} s"));
+        // A log is read a line at a time; on a terminal lines are as long as a screen is wide.
+        let text = match self.bars {
+            Some(_) => wrap(text, LAYER_INDENT, WIDTH - TOOK).trim_start().to_owned(),
+            None => text.to_owned(),
+        };
         self.line(&format!("{} {name} {text}  {took}", mark.paint(self.style)));
+    }
+
+    /// A node's line, broken where a screen ends.
+    fn folded(&self, line: NodeLine) -> NodeLine {
+        let text = wrap(&line.text, NODE_INDENT, WIDTH).trim_start().to_owned();
+        NodeLine { text, ..line }
     }
 }

@@ -6,6 +6,7 @@ use contract::StepOutcome;
 use serde::Serialize;
 
 use crate::aws::poll::side_by_side;
+use crate::layers::pools::desired::template_name;
 use crate::output::progress::Mark;
 use crate::stack::report::{LayerReport, Outcome, StepReport, UpReport};
 use crate::stack::{Action, Applied, Gate, Inputs, Layer, StackError, Step, Storey, World};
@@ -107,6 +108,101 @@ fn row<Op>(step: Step<Op>) -> PlannedStep {
     PlannedStep { action, resource, name, why }
 }
 
+/// One pool of a running fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnePool {
+    /// Its name.
+    pub name: String,
+    /// The layer that builds it.
+    pub layer: Layer,
+}
+
+impl OnePool {
+    /// Leaves the pool alone in what is asked: its layer's gate is about its nodes.
+    fn narrow(&self, mut inputs: Inputs) -> Inputs {
+        inputs.spec.pools.retain(|pool| pool.name == self.name);
+        inputs
+    }
+
+    /// Whether a step is about the pool, or adds what its nodes need beside it.
+    fn is_about<Op>(&self, fleet: &str, step: &Step<Op>) -> bool {
+        let own = step.name == self.name || step.name == template_name(fleet, &self.name);
+        let of_pools =
+            ["launch template", "node group", "node group size", "nodes", "placement group"];
+        own || (!of_pools.contains(&step.resource) && step.action == Action::Add)
+    }
+}
+
+/// What would bring one pool to what is asked of it.
+///
+/// # Errors
+/// Those of the reads, or [`StackError::Missing`] when the fleet does not stand.
+pub async fn plan_pool(
+    world: &World,
+    inputs: Inputs,
+    pool: &OnePool,
+) -> Result<Vec<PlannedStep>, StackError> {
+    let inputs = foundation(world, inputs, pool).await?;
+    let steps = for_layer!(pool.layer, S => {
+        let facts = S::observe(world, Some(&inputs)).await?;
+        let steps = S::plan(&inputs, &facts)?.into_iter();
+        steps.filter(|step| pool.is_about(&world.scope.fleet, step)).map(row).collect()
+    });
+    Ok(steps)
+}
+
+/// The inputs with what the layers below give, as far as they are built.
+///
+/// # Errors
+/// Those of the reads, or [`StackError::Conflict`].
+pub async fn given(world: &World, mut inputs: Inputs, layer: Layer) -> Result<Inputs, StackError> {
+    for below in Layer::ALL.into_iter().filter(|below| *below < layer) {
+        for_layer!(below, S => { plan_layer::<S>(world, &mut inputs).await?; });
+    }
+    Ok(inputs)
+}
+
+/// What one pool is built on: the layers below, as they are.
+async fn foundation(world: &World, inputs: Inputs, pool: &OnePool) -> Result<Inputs, StackError> {
+    let layer = pool.layer;
+    let inputs = given(world, pool.narrow(inputs), layer).await?;
+    match inputs.given.cluster {
+        Some(_) => Ok(inputs),
+        None => Err(StackError::Missing { layer, missing: "a running cluster" }),
+    }
+}
+
+/// Brings one pool to what is asked of it, and touches nothing else.
+pub async fn up_pool(world: &World, inputs: Inputs, pool: &OnePool) -> Walk<UpReport> {
+    let began = Instant::now();
+    let (layers, stopped) = match foundation(world, inputs, pool).await {
+        Ok(mut inputs) => {
+            let only = Some(pool);
+            let (report, error) =
+                for_layer!(pool.layer, S => raise::<S>(world, &mut inputs, only).await);
+            (vec![report], error)
+        }
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let gate = layers.first().and_then(|layer: &LayerReport| layer.gate.as_ref());
+    let outcome = outcome_of(stopped.as_ref(), gate);
+    world.lease.release().await;
+    let seconds = began.elapsed().as_secs_f64();
+    Walk { report: UpReport::of(&world.scope.fleet, outcome, layers, seconds), stopped }
+}
+
+/// How a walk stands after a layer.
+fn outcome_of(error: Option<&StackError>, gate: Option<&Gate>) -> Outcome {
+    match (error, gate) {
+        (Some(StackError::Interrupted), _) => Outcome::Interrupted,
+        (Some(_), _) => Outcome::Failed,
+        (None, Some(Gate::NodesFailed { .. })) => Outcome::Partial,
+        (None, Some(Gate::TimedOut { .. })) => Outcome::TimedOut,
+        (None, Some(Gate::Degraded { nodes, .. })) if !nodes.reasons.is_empty() => Outcome::Partial,
+        (None, _) => Outcome::Ready,
+    }
+}
+
 /// Which layers a walk up builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -144,38 +240,33 @@ pub async fn up(world: &World, mut inputs: Inputs, reach: Reach) -> Walk<UpRepor
             }
             continue;
         }
-        let (report, error) = for_layer!(layer, S => raise::<S>(world, &mut inputs).await);
-        let gate = report.gate.clone();
+        let (report, error) = for_layer!(layer, S => raise::<S>(world, &mut inputs, None).await);
+        let goes_on = error.is_none() && report.gate.as_ref().is_some_and(Gate::is_open);
+        // A quorum that holds lets the walk go on, and what failed is told at its end.
+        outcome = match outcome_of(error.as_ref(), report.gate.as_ref()) {
+            Outcome::Ready => outcome,
+            other => other,
+        };
         layers.push(report);
-        if let Some(error) = error {
-            outcome = match error {
-                StackError::Interrupted => Outcome::Interrupted,
-                _ => Outcome::Failed,
-            };
-            stopped = Some(error);
+        stopped = error;
+        if !goes_on {
             break;
         }
-        match gate {
-            Some(Gate::NodesFailed { .. }) => outcome = Outcome::Partial,
-            Some(Gate::TimedOut { .. }) => outcome = Outcome::TimedOut,
-            Some(Gate::Degraded { ref nodes, .. }) if !nodes.reasons.is_empty() => {
-                outcome = Outcome::Partial;
-                continue;
-            }
-            _ => continue,
-        }
-        break;
     }
     world.lease.release().await;
     let seconds = began.elapsed().as_secs_f64();
     Walk { report: UpReport::of(&world.scope.fleet, outcome, layers, seconds), stopped }
 }
 
-async fn raise<S: Storey>(world: &World, inputs: &mut Inputs) -> (LayerReport, Option<StackError>) {
+async fn raise<S: Storey>(
+    world: &World,
+    inputs: &mut Inputs,
+    only: Option<&OnePool>,
+) -> (LayerReport, Option<StackError>) {
     let began = Instant::now();
     world.progress.begin(S::LAYER.label());
     let mut report = LayerReport { layer: S::LAYER, steps: Vec::new(), gate: None, seconds: 0.0 };
-    let ended = build::<S>(world, inputs, &mut report).await;
+    let ended = build::<S>(world, inputs, only, &mut report).await;
     report.seconds = began.elapsed().as_secs_f64();
     let (mark, text) = match (&ended, &report.gate) {
         (Err(StackError::Interrupted), _) => (Mark::Fair, "interrupted".to_owned()),
@@ -205,14 +296,20 @@ fn changes(report: &LayerReport) -> String {
 async fn build<S: Storey>(
     world: &World,
     inputs: &mut Inputs,
+    only: Option<&OnePool>,
     report: &mut LayerReport,
 ) -> Result<(), StackError> {
+    let plan = |inputs: &Inputs, facts: &S::Facts| -> Result<Vec<Step<S::Op>>, StackError> {
+        let mut steps = S::plan(inputs, facts)?;
+        steps.retain(|step| only.is_none_or(|pool| pool.is_about(&world.scope.fleet, step)));
+        Ok(steps)
+    };
     let mut facts = S::observe(world, Some(inputs)).await?;
-    let mut steps = S::plan(inputs, &facts)?;
+    let mut steps = plan(inputs, &facts)?;
     // Taken just now: another may have been at work until then.
     if !steps.is_empty() && world.lease.prove().await? {
         facts = S::observe(world, Some(inputs)).await?;
-        steps = S::plan(inputs, &facts)?;
+        steps = plan(inputs, &facts)?;
     }
     run_steps::<S>(world, steps, &mut facts, &mut report.steps).await?;
     world.progress.gate(S::LAYER.proves());
@@ -241,7 +338,7 @@ async fn run_steps<S: Storey>(
         let seen: &S::Facts = facts;
         let running = stage.iter().map(async |step| {
             let ended = S::apply(world, &step.op, seen).await;
-            world.progress.step(step.resource, &step.name);
+            world.progress.step(step.resource, &step.name, ended.is_ok());
             ended
         });
         let ended = tokio::select! {

@@ -33,6 +33,15 @@ pub enum StackError {
         #[source]
         source: std::io::Error,
     },
+    /// What is known of a node could not be kept, so it was not replaced.
+    #[error("could not keep the evidence in `{path}`")]
+    Evidence {
+        /// Path of the file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// What is there cannot become what is asked by any step that `control` would take.
     #[error("{message}")]
     Conflict {
@@ -81,6 +90,9 @@ impl Advice for StackError {
                 by.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
             )),
             Self::LeaseExpired { .. } => Some("run the same command again".into()),
+            Self::Evidence { .. } => {
+                Some("name a directory that can be written: `control up --evidence DIR`".into())
+            }
             Self::File { .. } | Self::Interrupted => None,
         }
     }

@@ -6,6 +6,7 @@ use contract::{ExitCode, StepOutcome};
 use serde::Serialize;
 
 use crate::layers::blocks::Block;
+use crate::layers::pools::replace::Replacement;
 use crate::stack::{Gate, Layer, Step};
 
 /// How the nodes of a layer stand.
@@ -16,6 +17,8 @@ pub struct NodeTally {
     pub pools: Vec<PoolTally>,
     /// Instances by the reason that keeps them out.
     pub reasons: BTreeMap<String, Vec<String>>,
+    /// Nodes that were replaced.
+    pub replaced: Vec<Replacement>,
 }
 
 /// How the nodes of a pool stand.
@@ -157,6 +160,8 @@ pub struct UpReport {
     pub pools: Vec<PoolTally>,
     /// Instances by the reason that keeps them out.
     pub reasons: BTreeMap<String, Vec<String>>,
+    /// Nodes that were replaced, and where what was known of them is kept.
+    pub replaced: Vec<Replacement>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -172,6 +177,7 @@ impl UpReport {
             nodes: Counts::default(),
             pools: Vec::new(),
             reasons: BTreeMap::new(),
+            replaced: Vec::new(),
             layers,
             seconds,
         };
@@ -179,6 +185,7 @@ impl UpReport {
             for (reason, instances) in &gate.nodes().reasons {
                 report.reasons.entry(reason.clone()).or_default().extend(instances.clone());
             }
+            report.replaced.extend(gate.nodes().replaced.iter().cloned());
             for pool in &gate.nodes().pools {
                 report.nodes.ready += pool.ready;
                 report.nodes.failed += pool.failed;

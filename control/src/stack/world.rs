@@ -1,5 +1,7 @@
 //! What layers are handed: the way to the world, what is asked, and what the layers below gave.
 
+use std::path::PathBuf;
+
 use contract::names::{TAG_FLEET, TAG_LAYER};
 
 use crate::aws::Clients;
@@ -71,7 +73,7 @@ pub struct Given {
 }
 
 /// What the network gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkGiven {
     /// The VPC.
     pub vpc: String,
@@ -135,4 +137,6 @@ pub struct World {
     pub interrupt: Interrupt,
     /// What people see meanwhile.
     pub progress: Progress,
+    /// Directory where what is known of replaced nodes is kept.
+    pub evidence: PathBuf,
 }

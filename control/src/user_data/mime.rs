@@ -1,7 +1,7 @@
 //! MIME multipart, as cloud-init and nodeadm read it.
 
 /// Separates the parts. Fixed, so that the same fleet gives the same bytes; no part holds it.
-const BOUNDARY: &str = "==rollcall-user-data==";
+pub(super) const BOUNDARY: &str = "==rollcall-user-data==";
 
 /// One part.
 pub(super) struct Part {

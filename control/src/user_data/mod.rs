@@ -2,6 +2,7 @@
 //! the script that installs the agent, and the whole NodeConfig. Pure, and the same for every launch
 //! path: EKS merges nothing into it, because every template names its image.
 
+pub mod explain;
 mod install;
 mod mime;
 mod node_config;

@@ -4,6 +4,7 @@
 
 pub mod programs;
 pub mod suite;
+pub mod terminal;
 pub mod torture;
 pub mod world;
 

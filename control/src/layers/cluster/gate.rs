@@ -22,11 +22,27 @@ pub async fn wait(
     inputs: &Inputs,
     facts: &mut ControlPlaneFacts,
 ) -> Result<Gate, StackError> {
+    let (gate, found) = within(world, Some(inputs), DEADLINE).await?;
+    *facts = found;
+    Ok(gate)
+}
+
+/// Waits that long; the gate's answer, and the cluster as it is then. Without inputs it may be in any
+/// VPC.
+///
+/// # Errors
+/// When AWS does not answer, or waiting cannot help.
+pub async fn within(
+    world: &World,
+    inputs: Option<&Inputs>,
+    deadline: Duration,
+) -> Result<(Gate, ControlPlaneFacts), StackError> {
     let mut missing = String::from("there is no cluster");
+    let mut facts = ControlPlaneFacts::default();
     let look = async || {
         let now = observe::observe(world).await?;
-        let status = now.status.clone().unwrap_or_default();
-        *facts = now;
+        let Some(status) = now.status.clone() else { return Ok(None) };
+        facts = now;
         if status == "FAILED" {
             let what = format!("the cluster `{}`", world.scope.fleet);
             return Err(AwsError::Broken { what, state: status }.into());
@@ -35,11 +51,11 @@ pub async fn wait(
             missing = format!("the cluster is {status}");
             return Ok(None);
         }
-        if let Some(vpc) = elsewhere(inputs, facts) {
+        if let Some(vpc) = inputs.and_then(|inputs| elsewhere(inputs, &facts)) {
             missing = format!("the cluster is in `{vpc}`, which is not this fleet's VPC");
             return Ok(None);
         }
-        match prove(world, facts).await {
+        match prove(world, &facts).await {
             Ok(Some(identity)) => Ok(Some(identity)),
             Ok(None) => {
                 missing = format!("its namespace `{SYSTEM}` is not there yet");
@@ -56,12 +72,13 @@ pub async fn wait(
             }),
         }
     };
-    match until(world.pace, DEADLINE, &world.interrupt, look).await? {
+    let gate = match until(world.pace, deadline, &world.interrupt, look).await? {
         Waited::Came(username) => {
-            Ok(Gate::open(format!("ACTIVE, TLS with its CA, known there as `{username}`")))
+            Gate::open(format!("ACTIVE, TLS with its CA, known there as `{username}`"))
         }
-        Waited::TooLong => Ok(Gate::timed_out(missing)),
-    }
+        Waited::TooLong => Gate::timed_out(missing),
+    };
+    Ok((gate, facts))
 }
 
 /// The VPC of a cluster that is not in ours: a read of one that bore the name before, whose security

@@ -24,7 +24,11 @@ pub enum Op {
 pub fn plan(desired: &Desired, facts: &ControlPlaneFacts) -> Result<Vec<Step<Op>>, StackError> {
     let name = &desired.name;
     let Some(status) = &facts.status else {
-        return Ok(vec![Step::add(0, "eks cluster", name, Op::Create(desired.clone()))]);
+        let step = Step::add(0, "eks cluster", name, Op::Create(desired.clone()));
+        return Ok(vec![match desired.foundation {
+            Some(_) => step,
+            None => step.because("does not exist (known after: network, identity)"),
+        }]);
     };
     let conflict =
         |message: String, hint: &str| Err(StackError::Conflict { message, hint: hint.to_owned() });

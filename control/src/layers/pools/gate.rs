@@ -12,6 +12,7 @@ use crate::kube::Cluster;
 use crate::launch::managed::{self, GroupFact};
 use crate::layers::addons::observe::connect;
 use crate::layers::pools::breaker::Breakers;
+use crate::layers::pools::replace::{self, Replacement};
 use crate::output::progress::{Mark, NodeLine};
 use crate::stack::report::{NodeTally, PoolTally};
 use crate::stack::{Gate, Inputs, Layer, StackError, World};
@@ -25,18 +26,37 @@ const DEADLINE: Duration = Duration::from_secs(18 * 60);
 /// Those of the reads.
 pub async fn wait(world: &World, inputs: &Inputs, layer: Layer) -> Result<Gate, StackError> {
     let cluster = connect(world, inputs).await?;
-    let mut tally = NodeTally::default();
     let mut breakers = Breakers::default();
-    let look = async || {
-        let (nodes, groups) = see(world, inputs, layer, cluster.as_ref()).await?;
-        world.progress.nodes(&nodes.iter().map(line).collect::<Vec<_>>());
-        tally = count(inputs, layer, &nodes, &groups);
-        breakers.keep(world, &nodes).await?;
-        Ok(is_settled(&tally).then_some(()))
-    };
-    match until(world.pace, DEADLINE, &world.interrupt, look).await? {
-        Waited::Came(()) => Ok(verdict(tally)),
-        Waited::TooLong => Ok(Gate::TimedOut { detail: words(&tally), nodes: tally }),
+    let mut replaced: Vec<Replacement> = Vec::new();
+    loop {
+        let (mut tally, mut settled) = (NodeTally::default(), Vec::new());
+        let look = async || {
+            let (mut nodes, groups) = see(world, inputs, layer, cluster.as_ref()).await?;
+            // One that was replaced may be listed for a moment yet.
+            nodes.retain(|node| !replaced.iter().any(|one| one.instance == node.instance));
+            world.progress.nodes(&nodes.iter().map(line).collect::<Vec<_>>());
+            tally = count(inputs, layer, &nodes, &groups);
+            breakers.keep(world, &nodes).await?;
+            settled = nodes;
+            Ok(is_settled(&tally).then_some(()))
+        };
+        let waited = until(world.pace, DEADLINE, &world.interrupt, look).await?;
+        let failed = match waited {
+            Waited::Came(()) => replace::chosen(inputs, layer, &settled, &replaced),
+            Waited::TooLong => Vec::new(),
+        };
+        if failed.is_empty() {
+            tally.replaced = replaced;
+            return Ok(match waited {
+                Waited::Came(()) => verdict(tally),
+                Waited::TooLong => Gate::TimedOut { detail: words(&tally), nodes: tally },
+            });
+        }
+        let mut news = Vec::new();
+        for node in failed {
+            news.push(replace::replace(world, cluster.as_ref(), node).await?);
+        }
+        replaced.extend(news);
     }
 }
 
@@ -181,6 +201,12 @@ fn words(tally: &NodeTally) -> String {
     };
     match tally.pools.is_empty() {
         true => "no pools".to_owned(),
-        false => tally.pools.iter().map(pool).collect::<Vec<_>>().join("; "),
+        false => {
+            let pools = tally.pools.iter().map(pool).collect::<Vec<_>>().join("; ");
+            match tally.replaced.len() {
+                0 => pools,
+                many => format!("{pools}; {many} replaced"),
+            }
+        }
     }
 }

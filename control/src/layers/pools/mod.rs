@@ -7,6 +7,7 @@ pub mod desired;
 pub mod gate;
 pub mod observe;
 pub mod plan;
+pub mod replace;
 pub mod roll;
 pub mod tags;
 

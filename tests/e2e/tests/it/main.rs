@@ -10,15 +10,19 @@ mod evidence;
 mod fleets;
 mod lease;
 mod leftovers;
+mod lines;
 mod lives;
 mod networks;
 mod node_config;
 mod offers;
 mod operate_page;
 mod packages;
+mod pools;
 mod refusals;
+mod renders;
 mod stack;
 mod tokens;
+mod transcripts;
 
 /// A fleet file with one system node and `nodes` GPU nodes.
 fn fleet_of(nodes: usize) -> String {
