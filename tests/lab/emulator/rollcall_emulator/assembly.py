@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from . import autoscaling, ec2, iam, ssm, sts
+from . import autoscaling, ec2, iam, quotas, ssm, sts
 from .eks import operations
 from .identity import OPERATOR_KEY, Directory
 from .server import Application, dispatcher
@@ -16,8 +16,10 @@ def assemble(world: World) -> Application:
     directory = Directory(world)
     directory.install()
     sts.install(world, directory)
+    iam.install_simulation(world)
     ec2.install(world)
     autoscaling.install(world)
+    world.quotas = quotas.install(world)
     ssm.install(world, directory)
     world.eks = operations.install(world, directory)
     ready = threading.Event()

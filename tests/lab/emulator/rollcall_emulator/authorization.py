@@ -2,10 +2,10 @@
 `policy.py`. The operator and IAM users are administrators; role sessions have what their role has.
 """
 
-import json
 from typing import Any
 
 from . import errors, policy
+from .iam import documents_of
 from .identity import Principal
 from .request import Call
 from .world import ACCOUNT, PARTITION, REGION, World, arn
@@ -43,14 +43,7 @@ class Authorizer:
         role = next((role for role in roles if role.name == role_name), None)
         if role is None:
             return []
-        inline = list(role.policies.values())
-        managed = [
-            version.document
-            for attached in role.managed_policies.values()
-            for version in attached.versions
-            if version.version_id == attached.default_version_id
-        ]
-        return [json.loads(document) for document in [*inline, *managed]]
+        return documents_of(role)
 
     def _needs(self, call: Call) -> list[tuple[str, str]]:
         """The permissions that the call needs, each on its resource."""

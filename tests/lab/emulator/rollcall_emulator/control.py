@@ -43,6 +43,7 @@ class ControlApi:
             ("POST", "kubernetes"): self._post_kubernetes,
             ("POST", "limits"): self._post_limits,
             ("POST", "reservations"): self._post_reservations,
+            ("POST", "quotas"): self._post_quotas,
         }
 
     def handle(self, environ: dict[str, Any], path: str, body: bytes) -> Answer:
@@ -101,6 +102,10 @@ class ControlApi:
     def _post_reservations(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
         for reservation_id, fields in body.items():
             self.world.reservations.change(reservation_id, fields)
+        return 200, {}
+
+    def _post_quotas(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        self.world.quotas.change(body)
         return 200, {}
 
     def _get_held(self, query: dict[str, str], _body: Any) -> Answer:

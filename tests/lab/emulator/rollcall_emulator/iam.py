@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+from . import policy
 from .errors import AwsError
 from .patching import override
+from .world import World
 
 MANAGED_POLICIES = (
     "AdministratorAccess",
@@ -49,6 +51,43 @@ def install() -> None:
                 "MalformedPolicyDocument", "This policy contains invalid Json"
             )
         return original(self, *args, **kwargs)
+
+
+def documents_of(role: Any) -> list[dict[str, Any]]:
+    """A role's policies, inline and attached."""
+    managed = [
+        version.document
+        for attached in role.managed_policies.values()
+        for version in attached.versions
+        if version.version_id == attached.default_version_id
+    ]
+    return [json.loads(document) for document in [*role.policies.values(), *managed]]
+
+
+def install_simulation(world: World) -> None:
+    """SimulatePrincipalPolicy: what a role's policies say of `*`. Users are administrators here."""
+    from moto.core.responses import ActionResult
+    from moto.iam.responses import IamResponse
+
+    def simulate_principal_policy(self: Any) -> ActionResult:
+        source = self._get_param("PolicySourceArn")
+        role = next((r for r in world.iam.roles.values() if r.arn == source), None)
+        if role is None and ":user/" not in source:
+            raise AwsError("NoSuchEntity", f"{source} cannot be found.")
+        documents = documents_of(role) if role else None
+
+        def decision(action: str) -> str:
+            if documents is None or policy.allows(documents, action, "*", {}):
+                return "allowed"
+            return "implicitDeny"
+
+        results = [
+            {"EvalActionName": action, "EvalResourceName": "*", "EvalDecision": decision(action)}
+            for action in self._get_param("ActionNames", [])
+        ]
+        return ActionResult({"EvaluationResults": results, "IsTruncated": False})
+
+    IamResponse.simulate_principal_policy = simulate_principal_policy
 
 
 def trusts(role: Any, service: str) -> bool:

@@ -42,10 +42,11 @@ class World:
     # Deployments in kube-system and how many replicas are available; the lab posts it.
     workloads: dict[str, int] = field(default_factory=dict)
     clock: Clock = field(init=False)
-    # The stores of EKS, placement groups and capacity reservations, once they are installed.
+    # The stores of EKS, placement groups, capacity reservations and quotas, once they are installed.
     eks: Any = None
     placement: Any = None
     reservations: Any = None
+    quotas: Any = None
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.settings.speed, self.lock)

@@ -4,7 +4,7 @@ reservations, and VPC endpoints for those without a way out."""
 from typing import Any
 
 from conftest import Emulator, until
-from scenery import image, network, refusal
+from scenery import image, network, refusal, role
 
 
 def launch(emulator: Emulator, subnet: str, **data: Any) -> str:
@@ -156,3 +156,24 @@ def test_endpoints_come_and_go_in_time_with_their_interfaces(emulator: Emulator)
     for subnet in net.subnets:
         ec2.delete_subnet(SubnetId=subnet)
     ec2.delete_vpc(VpcId=net.vpc)
+
+
+def test_quotas_are_told_by_name_and_in_pages(emulator: Emulator) -> None:
+    quotas = emulator.client("service-quotas")
+    emulator.control("POST", "quotas", {"Running On-Demand P instances": 192})
+    pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="ec2")
+    found = {q["QuotaName"]: q["Value"] for page in pages for q in page["Quotas"]}
+    assert found["Running On-Demand P instances"] == 192
+    assert found["EC2-VPC Elastic IPs"] == 5
+
+
+def test_what_a_role_may_do_is_simulated(emulator: Emulator) -> None:
+    iam = emulator.client("iam")
+    arn = role(emulator, "half", "ec2.amazonaws.com")
+    statement = '{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}'
+    document = f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
+    iam.put_role_policy(RoleName="half", PolicyName="p", PolicyDocument=document)
+    found = iam.simulate_principal_policy(
+        PolicySourceArn=arn, ActionNames=["ec2:DescribeVpcs", "ec2:CreateVpc"]
+    )["EvaluationResults"]
+    assert [one["EvalDecision"] for one in found] == ["allowed", "implicitDeny"]
