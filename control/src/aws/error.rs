@@ -122,6 +122,15 @@ impl AwsError {
                 || code.ends_with(".NotFoundException")
         })
     }
+
+    /// Whether these credentials may not do it. What may not be read is unknown, never a fault.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(
+            self.code(),
+            Some("AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")
+        )
+    }
 }
 
 impl Advice for AwsError {

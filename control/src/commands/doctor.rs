@@ -15,8 +15,10 @@ pub async fn run(args: &DoctorArgs, context: &Context<'_>) -> anyhow::Result<Exi
     let spec = session::spec(&args.fleet)?;
     let clients = session::clients(&spec, context).await?;
     let world = session::world(clients, &spec.name, Progress::silent()).await?;
-    doctor::examine(&world, &spec, &args.fleet.named()).await?;
+    for doubt in doctor::examine(&world, &spec, &args.fleet.named()).await? {
+        context.printer.note(doubt);
+    }
     let fleet = &spec.name;
-    context.printer.note(format!("Nothing stands in the way of {fleet}, as far as EC2 tells."));
+    context.printer.note(format!("Nothing stands in the way of {fleet}, as far as AWS tells."));
     Ok(ExitCode::Success)
 }

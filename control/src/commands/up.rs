@@ -28,7 +28,9 @@ pub async fn run(args: &UpArgs, context: &Context<'_>) -> anyhow::Result<ExitCod
     if let Some(place) = &args.evidence {
         world.evidence.clone_from(place);
     }
-    doctor::examine(&world, &spec, &args.fleet.named()).await?;
+    for doubt in doctor::examine(&world, &spec, &args.fleet.named()).await? {
+        printer.note(doubt);
+    }
     let inputs = session::inputs(&world, spec, args.agent_tarball.as_deref()).await?;
     // With `--yes` as well: what contradicts the world is said before anything is touched.
     let plan = Plan::of(&world.scope.fleet, driver::plan(&world, inputs.clone()).await?);

@@ -1,19 +1,24 @@
 //! What must hold before anything is touched and no plan would say: every type is offered where the
-//! fleet goes, and its addresses suffice for the largest size. [`verdict`] is pure; [`look`] asks EC2.
+//! fleet goes, its addresses suffice for the largest size, the account may have so much, reservations
+//! are open, images fit, and the credentials may do it. [`verdict`] is pure; [`look`] asks AWS.
 //!
-//! Not here: quotas and permissions, which AWS tells through services that `control` does not call yet.
-//! Whether names fit IAM and images exist is found when a plan is made.
+//! Whether names fit IAM is no question: they are made to fit (`layers::names`).
+
+pub mod permissions;
+pub mod quotas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Filter, LocationType};
 
 use crate::aws::ec2::{self, TypeFacts};
-use crate::aws::{Attempted as _, AwsError};
+use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::config::network::{NetworkSpec, OwnNetwork};
 use crate::config::problem::Problem;
 use crate::config::spec::PoolSpec;
 use crate::config::{ConfigError, FleetSpec};
+use crate::doctor::permissions::PermissionFacts;
+use crate::doctor::quotas::QuotaFacts;
 use crate::launch::reservation::{self, ReservationFact};
 use crate::layers::network::desired::{Wish, chosen, wish};
 use crate::layers::network::gate::{CONTROL_PLANE, PER_NODE};
@@ -22,8 +27,8 @@ use crate::layers::network::plan::unfit;
 use crate::stack::world::Zone;
 use crate::stack::{StackError, World};
 
-/// What EC2 says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What AWS says.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Zones of the region that are available, sorted.
     pub zones: Vec<Zone>,
@@ -35,9 +40,35 @@ pub struct Facts {
     pub existing: Option<ExistingFacts>,
     /// The reservations that pools name, by id.
     pub reservations: BTreeMap<String, ReservationFact>,
+    /// The images that pools name, of those that exist, by id.
+    pub images: BTreeMap<String, ImageFact>,
+    /// What the account may have, and what of it is used.
+    pub quotas: QuotaFacts,
+    /// What the credentials may do.
+    pub permissions: PermissionFacts,
 }
 
-/// Asks EC2.
+/// An image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFact {
+    /// `available`, `pending`, `disabled`, …
+    pub state: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    /// Size of its largest snapshot: what a root volume must hold.
+    pub gib: u32,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What stands in the fleet's way.
+    pub problems: Vec<Problem>,
+    /// What may, and cannot be told from here.
+    pub doubts: Vec<String>,
+}
+
+/// Asks AWS.
 ///
 /// # Errors
 /// When it does not answer.
@@ -59,7 +90,36 @@ pub async fn look(world: &World, spec: &FleetSpec) -> Result<Facts, AwsError> {
             NetworkSpec::Own(_) => None,
         },
         reservations: reservation::describe(clients, &spec.name, &reserved).await?,
+        images: images(clients, spec).await?,
+        quotas: quotas::look(clients, &spec.name).await?,
+        permissions: permissions::look(clients, &clients.caller().await?.arn).await?,
     })
+}
+
+async fn images(
+    clients: &Clients,
+    spec: &FleetSpec,
+) -> Result<BTreeMap<String, ImageFact>, AwsError> {
+    let ids: BTreeSet<String> = spec.pools.iter().filter_map(|pool| pool.image.clone()).collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // By filter: one id that is unknown would refuse them all.
+    let named = Filter::builder().name("image-id").set_values(Some(ids.into_iter().collect()));
+    let call = clients.ec2.describe_images().filters(named.build());
+    let found = call.into_paginator().items().send().try_collect().await;
+    let found = found.attempted(|| "describe the images that pools name".to_owned())?;
+    let facts = found.iter().filter_map(|image| {
+        let sizes = image.block_device_mappings().iter().filter_map(|one| one.ebs()?.volume_size());
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        let fact = ImageFact {
+            state: text(image.state().map(|state| state.as_str())),
+            architecture: text(image.architecture().map(|one| one.as_str())),
+            gib: sizes.max().unwrap_or(0).unsigned_abs(),
+        };
+        Some((image.image_id()?.to_owned(), fact))
+    });
+    Ok(facts.collect())
 }
 
 async fn offered(
@@ -91,7 +151,7 @@ async fn offered(
 ///
 /// # Errors
 /// [`StackError::Conflict`] when the region has too few zones, or not those that are named.
-pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Vec<Problem>, StackError> {
+pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Findings, StackError> {
     let mut problems = Vec::new();
     let zones = match &spec.network {
         NetworkSpec::Own(network) => chosen(network, &facts.zones)?,
@@ -111,6 +171,7 @@ pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Vec<Problem>, StackErr
         let zones = of_pool(pool, &zones);
         problems.extend(not_offered(&path, pool, &zones, facts));
         problems.extend(without_efa(&path, pool, facts));
+        problems.extend(image_unfit(&path, pool, facts));
         let reservation = pool.capacity.reservation().and_then(|id| facts.reservations.get(id));
         let unfit = reservation::unfit(pool, reservation).into_iter();
         problems.extend(unfit.map(|message| Problem::new(format!("{path}.reservation"), message)));
@@ -118,7 +179,31 @@ pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Vec<Problem>, StackErr
     if let NetworkSpec::Own(network) = &spec.network {
         problems.extend(crowded(spec, network));
     }
-    Ok(problems)
+    problems.extend(quotas::short(spec, &facts.types, &facts.quotas));
+    Ok(Findings { problems, doubts: facts.permissions.doubt().into_iter().collect() })
+}
+
+/// An image that a pool names and that would not boot there.
+fn image_unfit(path: &str, pool: &PoolSpec, facts: &Facts) -> Option<Problem> {
+    let id = pool.image.as_ref()?;
+    let say = |field: &str, message: String| Some(Problem::new(format!("{path}.{field}"), message));
+    let Some(image) = facts.images.get(id) else {
+        return say("image", format!("there is no image `{id}` that this account may use"));
+    };
+    if image.state != "available" {
+        return say("image", format!("`{id}` is {}", image.state));
+    }
+    let kind = facts.types.get(&pool.instance_type);
+    if let Some(kind) = kind.filter(|kind| kind.architecture != image.architecture) {
+        let (is, needs) = (&image.architecture, &kind.architecture);
+        let message = format!("`{id}` is for {is}, and `{}` is {needs}", pool.instance_type);
+        return say("image", message);
+    }
+    if image.gib > pool.volume_gib {
+        let message = format!("{} is less than `{id}` holds, {}", pool.volume_gib, image.gib);
+        return say("volumeGiB", message);
+    }
+    None
 }
 
 /// The zones that a pool's nodes may come up in.
@@ -171,15 +256,16 @@ fn crowded(spec: &FleetSpec, network: &OwnNetwork) -> Option<Problem> {
     })
 }
 
-/// Refuses when anything stands in the fleet's way. `named` is how the fleet file is called.
+/// Refuses when anything stands in the fleet's way; hands back what is in doubt. `named` is how the
+/// fleet file is called.
 ///
 /// # Errors
 /// All problems at once, or what could not be read.
-pub async fn examine(world: &World, spec: &FleetSpec, named: &str) -> anyhow::Result<()> {
+pub async fn examine(world: &World, spec: &FleetSpec, named: &str) -> anyhow::Result<Vec<String>> {
     let facts = look(world, spec).await?;
-    let problems = verdict(spec, &facts)?;
+    let Findings { problems, doubts } = verdict(spec, &facts)?;
     match problems.is_empty() {
-        true => Ok(()),
+        true => Ok(doubts),
         false => Err(ConfigError::Problems { path: named.to_owned(), problems }.into()),
     }
 }
@@ -213,16 +299,16 @@ mod tests {
 
     #[test]
     fn a_fleet_that_fits_has_no_problem() {
-        assert_eq!(verdict(&spec("10.0.0.0/16", 8), &facts(&["b"])).unwrap(), []);
+        assert_eq!(verdict(&spec("10.0.0.0/16", 8), &facts(&["b"])).unwrap(), Findings::default());
         // What may not be read is no problem.
         let unread = Facts { offered: None, ..facts(&[]) };
-        assert_eq!(verdict(&spec("10.0.0.0/16", 8), &unread).unwrap(), []);
+        assert_eq!(verdict(&spec("10.0.0.0/16", 8), &unread).unwrap(), Findings::default());
     }
 
     #[test]
     fn all_that_stands_in_the_way_is_named_with_its_place() {
         let said = |cidr, max, p5: &[&str]| -> Vec<String> {
-            let problems = verdict(&spec(cidr, max), &facts(p5)).unwrap();
+            let problems = verdict(&spec(cidr, max), &facts(p5)).unwrap().problems;
             problems.iter().map(ToString::to_string).collect()
         };
         let elsewhere = "pools[1].instanceType: `p5.48xlarge` is not offered in us-east-1a, \
@@ -240,5 +326,40 @@ mod tests {
     fn a_region_with_too_few_zones_is_refused() {
         let few = Facts { zones: facts(&[]).zones[..1].to_vec(), ..Facts::default() };
         assert!(verdict(&spec("10.0.0.0/16", 8), &few).is_err());
+    }
+
+    #[test]
+    fn an_image_that_would_not_boot_is_named() {
+        let mut spec = spec("10.0.0.0/16", 8);
+        spec.pools[1].image = Some("ami-0123456789abcdef0".into());
+        let image = |state: &str, architecture: &str, gib| ImageFact {
+            state: state.into(),
+            architecture: architecture.into(),
+            gib,
+        };
+        for (image, said) in [
+            (Some(image("available", "x86_64", 20)), None),
+            (None, Some("pools[1].image: there is no image `ami-0123456789abcdef0`")),
+            (
+                Some(image("disabled", "x86_64", 20)),
+                Some("pools[1].image: `ami-0123456789abcdef0` is"),
+            ),
+            (
+                Some(image("available", "arm64", 20)),
+                Some("is for arm64, and `p5.48xlarge` is x86_64"),
+            ),
+            (Some(image("available", "x86_64", 500)), Some("pools[1].volumeGiB: 200 is less than")),
+        ] {
+            let mut facts = facts(&["a"]);
+            facts.types.insert("p5.48xlarge".into(), TypeFacts::example());
+            facts.images =
+                image.into_iter().map(|image| ("ami-0123456789abcdef0".into(), image)).collect();
+            let found = verdict(&spec, &facts).unwrap().problems;
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            match said {
+                Some(said) => assert!(found.len() == 1 && found[0].contains(said), "{found:?}"),
+                None => assert_eq!(found, Vec::<String>::new()),
+            }
+        }
     }
 }

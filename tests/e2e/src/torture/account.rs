@@ -147,6 +147,14 @@ impl Account {
         self.send(reqwest::Method::POST, "limits", limits).await.map(drop)
     }
 
+    /// Tells the account something that only time, money or AWS changes: `quotas`, `reservations`.
+    ///
+    /// # Errors
+    /// When the emulator does not answer, or does not know it.
+    pub async fn tell(&self, what: &str, body: &Value) -> anyhow::Result<()> {
+        self.send(reqwest::Method::POST, what, body).await.map(drop)
+    }
+
     /// Whether a call is held now; waits up to a second for one.
     ///
     /// # Errors

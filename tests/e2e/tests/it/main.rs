@@ -6,6 +6,7 @@ mod architecture;
 mod breaker;
 mod catalogue;
 mod crashes;
+mod doctor;
 mod evidence;
 mod fleets;
 mod lease;

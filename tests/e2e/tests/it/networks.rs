@@ -9,7 +9,7 @@ use e2e::torture::calls::of_control;
 use e2e::torture::lives::Stage;
 use lab::aws::{Credentials, Emulator};
 
-fn aws(stage: &Stage) -> Emulator {
+pub(crate) fn aws(stage: &Stage) -> Emulator {
     let variable = |name: &str| {
         let found = stage.world.programs.env.iter().find(|(key, _)| key == name);
         found.unwrap().1.clone()
@@ -23,13 +23,13 @@ fn aws(stage: &Stage) -> Emulator {
 }
 
 /// The texts of an XML element, in order.
-fn texts(xml: &str, element: &str) -> Vec<String> {
+pub(crate) fn texts(xml: &str, element: &str) -> Vec<String> {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     let parts = xml.split(&open).skip(1).filter_map(|part| part.split_once(&close));
     parts.map(|(text, _)| text.to_owned()).collect()
 }
 
-async fn control(stage: &Stage, verb: &str, file: &Path, more: &[&str]) -> Finished {
+pub(crate) async fn control(stage: &Stage, verb: &str, file: &Path, more: &[&str]) -> Finished {
     let tarball = stage.tarball.to_str().unwrap();
     let mut args = vec![verb, "-f", file.to_str().unwrap()];
     match verb {
@@ -41,14 +41,14 @@ async fn control(stage: &Stage, verb: &str, file: &Path, more: &[&str]) -> Finis
     stage.world.control(&args).await.unwrap()
 }
 
-fn fleet(name: &str, more: &str) -> String {
+pub(crate) fn fleet(name: &str, more: &str) -> String {
     format!(
         "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: {name}\nregion: us-east-1\n\
          kubernetes: \"1.34\"\nagent: {{publish: true}}\n{more}"
     )
 }
 
-const SYSTEM: &str = "pools:\n  - {name: system, class: system, instanceType: m6i.large, size: \
+pub(crate) const SYSTEM: &str = "pools:\n  - {name: system, class: system, instanceType: m6i.large, size: \
                       {min: 1, desired: 1, max: 1}}\n";
 
 /// The ids of a fleet's subnets of a kind.
@@ -77,7 +77,7 @@ async fn role(aws: &Emulator) -> String {
 }
 
 /// A reservation of one instance in the zone of the first subnet.
-async fn reservation(aws: &Emulator) -> String {
+pub(crate) async fn reservation(aws: &Emulator) -> String {
     let asked = [
         ("InstanceType", "c6i.large"),
         ("InstancePlatform", "Linux/UNIX"),
