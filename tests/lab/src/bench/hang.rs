@@ -1,5 +1,5 @@
-//! The whole library hangs: what is served meanwhile, and how soon the agent's units restart when they
-//! are told to. And a watch that was killed while a fault was there: how soon the next one says that it
+//! The whole library hangs: what is served meanwhile, and how soon the watch's unit restarts when it is
+//! told to. And a watch that was killed while a fault was there: how soon the next one says that it
 //! has gone.
 
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::systemctl_double::state::Store;
 use crate::systemctl_double::units;
 
 /// The hang.
-const FAULT: &str = "driver-hang";
+pub(super) const FAULT: &str = "driver-hang";
 
 impl Node<'_> {
     /// Measures under a hang of the whole library.
@@ -32,7 +32,6 @@ impl Node<'_> {
         let began = Instant::now();
         observe::systemctl(&self.root, &["restart", UNIT_WATCH]).await?;
         let watch = began.elapsed().as_secs_f64();
-        let join = self.join_ends().await?;
         self.stage.lift(&self.case, FAULT).await?;
         self.until("True", "").await?;
         Ok(vec![
@@ -40,18 +39,17 @@ impl Node<'_> {
             Figure::of("hang: GPUs not served", "GPUs", vec![hidden as f64]).within(0.0),
             Figure::of("hang: scrape", "ms", vec![scraped]).within(50.0),
             Figure::of("hang: restart of the watch's unit", "s", vec![watch]).within(5.0),
-            Figure::of("hang: the join ends when told to", "s", vec![join]).within(5.0),
         ])
     }
 
-    /// Kills the watch while a GPU is lost, and has the GPU return meanwhile.
+    /// Kills the watch while a row waits for a reset, and gives it that reset meanwhile.
     ///
     /// # Errors
     /// When the condition does not follow.
     pub async fn earlier_life(&self) -> anyhow::Result<Vec<Figure>> {
-        let fault = "gpu-lost=2";
+        let fault = "row-remap-pending=2";
         self.stage.fault(&self.case, fault).await?;
-        self.until("False", "GpuLost").await?;
+        self.until("False", "RowRemapPending").await?;
         let watch = units::find(&self.root, UNIT_WATCH);
         if let Some(main) = watch.and_then(|unit| Store::of(&self.root).load(unit).main) {
             main.signal(Signal::SIGKILL);

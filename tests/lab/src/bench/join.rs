@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use contract::join_report::{JoinOutcome, JoinReport, PhaseState};
+use contract::join_report::{JoinOutcome, JoinReport};
 use contract::names::{
     ADMITTED_PATH, REPORT_PATH, UNIT_JOIN, UNIT_KUBELET, UNIT_NODEADM_CONFIG, UNIT_NODEADM_RUN,
 };
@@ -131,28 +131,6 @@ impl<'a> Node<'a> {
 
     async fn systemctl(&self, arguments: &[&str]) -> anyhow::Result<()> {
         observe::systemctl(&self.root, arguments).await
-    }
-
-    /// Starts a join, lets it come to its GPUs, and tells it to end: how long that takes, in seconds.
-    pub(super) async fn join_ends(&self) -> anyhow::Result<f64> {
-        let mut agent = self.start()?;
-        let deadline = Instant::now() + PATIENCE;
-        let in_drivers = || {
-            let phases = report(&self.root).map(|report| report.phases).unwrap_or_default();
-            phases.iter().any(|entry| {
-                entry.phase == Phase::Drivers
-                    && matches!(entry.state, PhaseState::Running | PhaseState::Waiting)
-            })
-        };
-        while !in_drivers() && Instant::now() < deadline {
-            sleep(LOOK).await;
-        }
-        let began = Instant::now();
-        let pid = agent.id().context("the agent has ended by itself")?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
-        let ended = timeout(PATIENCE, agent.wait()).await;
-        ended.context("the join does not end when it is told to")??;
-        Ok(began.elapsed().as_secs_f64())
     }
 
     /// What nodeadm and kubelet need by themselves.
