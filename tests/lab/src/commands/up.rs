@@ -131,7 +131,12 @@ async fn wait(directory: &LabDirectory, child: &mut Child) -> anyhow::Result<Rec
         let ended = child.try_wait().context("could not watch the supervisor")?;
         match Record::read(directory) {
             Some(record) if record.phase == Phase::Serving => return Ok(record),
-            Some(Record { phase: Phase::Failed, error: Some(error), .. }) => bail!("{error}"),
+            // Not before it is gone: until then the directory is taken.
+            Some(Record { phase: Phase::Failed, error: Some(error), .. })
+                if ended.is_some() || Instant::now() >= deadline =>
+            {
+                bail!("{error}")
+            }
             _ => {}
         }
         if let Some(status) = ended {
