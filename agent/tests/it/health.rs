@@ -2,7 +2,7 @@
 //! metrics, while GPUs, daemons and the kernel log say one thing and another.
 //!
 //! Three failures that hid elsewhere for hours, days or weeks are played again. Order and content are
-//! what is tested; the bounds are generous, and `lab bench` has the figures.
+//! what is tested; the bounds are generous, and `make bench` has the figures.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;

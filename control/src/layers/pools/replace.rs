@@ -141,8 +141,8 @@ mod tests {
     use crate::diagnose::verdict_of;
 
     fn inputs(replace_failed: u32) -> Inputs {
-        let text = include_str!("../../../../examples/demo.yaml");
-        let mut spec = crate::config::parse(text, "demo.yaml").unwrap();
+        let text = include_str!("../../../../examples/private.yaml");
+        let mut spec = crate::config::parse(text, "private.yaml").unwrap();
         for pool in &mut spec.pools {
             pool.replace_failed = replace_failed;
         }

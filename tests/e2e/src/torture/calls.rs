@@ -39,7 +39,9 @@ impl Call {
     /// Whether it only reads, by the names that AWS gives its operations.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        ["Describe", "Get", "List", "Head"].iter().any(|word| self.operation.starts_with(word))
+        ["Describe", "Get", "List", "Head", "Simulate"]
+            .iter()
+            .any(|word| self.operation.starts_with(word))
     }
 }
 

@@ -63,7 +63,7 @@ async fn mutating_calls(world: &World) -> usize {
         .args(["-sf", "--max-time", "10", &format!("{}/_control/calls", endpoint.1)])
         .output();
     let calls: Value = serde_json::from_slice(&command.await.unwrap().stdout).unwrap();
-    let reads = ["Describe", "Get", "List", "Head", "AssumeRole"];
+    let reads = ["Describe", "Get", "List", "Head", "Simulate", "AssumeRole"];
     calls
         .as_array()
         .unwrap()
