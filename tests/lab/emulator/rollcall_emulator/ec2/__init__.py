@@ -11,6 +11,7 @@ from . import (
     request_rules,
     reservations,
     taggable,
+    tags,
     templates,
 )
 
@@ -21,6 +22,7 @@ def install(world: World) -> None:
     instance_types.install()
     templates.install()
     taggable.install()
+    tags.install()
     world.placement = placement.install(world)
     world.reservations = reservations.install(world)
     instances.install(world)
