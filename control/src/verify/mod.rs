@@ -1,5 +1,5 @@
 //! Checks a running fleet as an operator would by hand, each with the command that asks the same:
-//! cluster, API, nodes, GPUs, pods, images, orphans. [`gather`] reads, [`judge`] is pure.
+//! cluster, API, nodes, GPUs, pods, images, orphans. [`mod@gather`] reads, [`judge`] is pure.
 //!
 //! Reads alone: nothing is started in the cluster.
 
