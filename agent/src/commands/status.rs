@@ -99,7 +99,8 @@ mod tests {
   ✓ identify        12 ms
   ✗ drivers        410 ms
 
-  GPUs      8 expected, 7 on PCI, 7 device nodes, 7 in NVML; driver 580.95.05
+  GPUs      8 expected, 7 on PCI, 7 device nodes, 7 in NVML; driver 580.95.05,
+            GSP firmware on
   now       rollcall-agent diagnose looks at every gate at once
 ";
         assert_eq!(text(&report), expected);
