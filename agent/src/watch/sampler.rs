@@ -149,7 +149,8 @@ impl Sampler {
         match self.why_not_ask() {
             Some(outcome) => {
                 self.take(NvmlFacts::none(outcome));
-                self.wait_for_change(print, None).await;
+                // Round after round, as with a helper: one sighting alone moves no condition.
+                self.wait_for_change(print, self.timing.interval).await;
             }
             None => match self.helper.start(&self.root, Some(self.timing.interval)) {
                 Ok(mut running) => {
@@ -157,7 +158,7 @@ impl Sampler {
                     let died = self.end(running).await;
                     match next {
                         Next::AtOnce => {}
-                        Next::Soon => self.wait_for_change(print, Some(self.timing.interval)).await,
+                        Next::Soon => self.wait_for_change(print, self.timing.interval).await,
                         Next::Hung => self.wait_after_hang(print, died).await,
                     }
                 }
@@ -166,7 +167,7 @@ impl Sampler {
                     tracing::warn!(%error, "the helper that asks NVML cannot be started");
                     self.state.blind = Some(why);
                     self.publish();
-                    self.wait_for_change(print, Some(self.timing.interval)).await;
+                    self.wait_for_change(print, self.timing.interval).await;
                 }
             },
         }
@@ -259,7 +260,7 @@ impl Sampler {
     async fn wait_after_hang(&mut self, print: u64, died: bool) {
         self.state.hangs = if died { 0 } else { self.state.hangs.saturating_add(1) };
         let wait = self.timing.interval * 2_u32.saturating_pow(self.state.hangs.min(8));
-        self.wait_for_change(print, Some(wait.min(self.timing.backoff))).await;
+        self.wait_for_change(print, wait.min(self.timing.backoff)).await;
     }
 
     /// Ends a helper, or keeps in mind that it hangs. Whether it died.
@@ -271,32 +272,31 @@ impl Sampler {
         died
     }
 
-    /// Waits until the driver's files change, a helper that hung dies, or for `at_most`. Goes on
-    /// publishing.
-    async fn wait_for_change(&mut self, print: u64, at_most: Option<Duration>) {
+    /// Waits until the driver's files change, there is something to ask where there was nothing, a helper
+    /// that hung dies, or for `at_most`. Goes on publishing.
+    async fn wait_for_change(&mut self, print: u64, at_most: Duration) {
         let start = Instant::now();
-        let is_over = |state: &State| {
-            state.stuck.len() < STUCK_MAX && at_most.is_some_and(|limit| start.elapsed() >= limit)
-        };
+        let is_over = |state: &State| state.stuck.len() < STUCK_MAX && start.elapsed() >= at_most;
+        let had_nothing_to_ask = self.why_not_ask().is_some();
         let stuck = self.state.stuck.len();
         while !self.publish.is_closed()
             && fingerprint(&self.root) == print
             && self.state.stuck.len() >= stuck
             && !is_over(&self.state)
         {
-            let left = at_most.map_or(LOOK, |limit| limit.saturating_sub(start.elapsed()));
+            let left = at_most.saturating_sub(start.elapsed());
             let wake = Instant::now() + left.clamp(Duration::from_millis(10), LOOK);
             tokio::select! {
                 () = sleep_until(wake) => {}
                 () = self.lines.look_again.notified() => {
-                    if self.state.stuck.is_empty() && at_most.is_some() {
+                    if self.state.stuck.is_empty() {
                         return;
                     }
                 }
             }
             self.state.stuck.retain_mut(|helper| !helper.is_gone());
             self.publish();
-            if at_most.is_none() && self.why_not_ask().is_none() {
+            if had_nothing_to_ask && self.why_not_ask().is_none() {
                 return;
             }
         }
