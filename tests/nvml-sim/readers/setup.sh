@@ -31,7 +31,14 @@ nvidia_smi() {
         echo "no apt-get, or no Debian keyring"
         return 1
     fi
-    echo "deb [signed-by=$key] http://deb.debian.org/debian $release non-free" >"$apt/sources.list"
+    # Wherever this machine has its own Debian from.
+    local mirror
+    # shellcheck disable=SC2016 # apt's own variable
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/*$') || {
+        echo "apt knows no Debian mirror"
+        return 1
+    }
+    echo "deb [signed-by=$key] $mirror $release non-free" >"$apt/sources.list"
     local options=(
         -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::Lists=$apt/lists"
         -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root
