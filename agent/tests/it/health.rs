@@ -117,6 +117,19 @@ fn a_dead_fabric_manager_is_seen_and_its_return_too() {
     watch.until(LONG, |text| stands(text, "True"));
 }
 
+/// With no driver there is no helper to ask, and still more than one sighting.
+#[test]
+fn a_driver_that_goes_is_named_and_its_return_too() {
+    let mut gone = h100s();
+    Fault::DriverNotLoaded.apply(&mut gone);
+    let joined = Joined::new(&h100s());
+    let watch = joined.watch();
+    joined.node.set(&gone);
+    watch.until(LONG, |text| stands(text, "False"));
+    joined.node.set(&h100s());
+    watch.until(LONG, |text| stands(text, "True"));
+}
+
 /// eks-node-monitoring-agent 266: the condition stayed False for eight days after the fault was gone,
 /// and a restart of the agent made a true one disappear.
 #[test]
