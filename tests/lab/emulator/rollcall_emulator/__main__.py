@@ -20,6 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubernetes-endpoint", default="https://localhost:6443")
     parser.add_argument("--kubernetes-ca", type=Path, help="PEM file that DescribeCluster serves")
     parser.add_argument("--join-timeout", type=float, default=1500.0, help="real seconds")
+    parser.add_argument("--disks", action="store_true", help="images wait until POST disks says that their disk is kept")
     return parser.parse_args()
 
 
@@ -32,6 +33,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         kubernetes_endpoint=arguments.kubernetes_endpoint,
         kubernetes_ca=authority,
         join_timeout=arguments.join_timeout,
+        disks=arguments.disks,
     )
 
 

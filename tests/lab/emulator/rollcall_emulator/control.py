@@ -28,6 +28,8 @@ class ControlApi:
         self._routes = {
             ("GET", "instances"): lambda _q, _b: self._view(views.instances),
             ("GET", "eks"): lambda _q, _b: self._view(views.eks),
+            ("GET", "images"): lambda _q, _b: self._view(lambda world: world.builds.view()),
+            ("POST", "disks"): self._post_disks,
             ("GET", "health"): lambda _q, _b: (200, {"ready": True}),
             ("POST", "nodes"): self._post_nodes,
             ("POST", "workloads"): self._post_workloads,
@@ -80,6 +82,11 @@ class ControlApi:
     def _post_workloads(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
         available = {name: int(workload["available"]) for name, workload in body.items()}
         self.world.workloads.update(available)
+        return 200, {}
+
+    def _post_disks(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:
+        with self.world.lock:
+            self.world.builds.told({image_id: bool(kept) for image_id, kept in body.items()})
         return 200, {}
 
     def _post_whoami(self, _query: dict[str, str], body: dict[str, Any]) -> Answer:

@@ -36,6 +36,7 @@ def _instance(instance: Any) -> dict[str, Any]:
         "cluster": tags.get("eks:cluster-name"),
         "nodegroup": tags.get("eks:nodegroup-name"),
         "index": getattr(instance, "rollcall_index", 0),
+        "publicKey": getattr(instance, "rollcall_public_key", None),
         "reboots": getattr(instance, "rollcall_reboots", 0),
         "metadataOptions": {
             "httpTokens": instance.metadata_options.http_tokens,

@@ -25,6 +25,8 @@ class Settings:
     kubernetes_endpoint: str
     kubernetes_ca: str
     join_timeout: float
+    # Whether the lab copies the disks of images, which then wait for that.
+    disks: bool = False
 
 
 @dataclass
@@ -42,11 +44,12 @@ class World:
     # Deployments in kube-system and how many replicas are available; the lab posts it.
     workloads: dict[str, int] = field(default_factory=dict)
     clock: Clock = field(init=False)
-    # The stores of EKS, placement groups, capacity reservations and quotas, once they are installed.
+    # The stores of EKS, placement groups, capacity reservations, quotas and image builds, once they are installed.
     eks: Any = None
     placement: Any = None
     reservations: Any = None
     quotas: Any = None
+    builds: Any = None
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.settings.speed, self.lock)

@@ -70,7 +70,7 @@ pub struct Instance {
     /// Instance type.
     #[serde(rename = "type")]
     pub instance_type: String,
-    /// `pending`, `running`, `shutting-down`, `terminated`.
+    /// `pending`, `running`, `stopping`, `stopped`, `shutting-down`, `terminated`.
     pub state: String,
     /// Availability zone, `us-east-1a`.
     pub zone: String,
@@ -104,6 +104,8 @@ pub struct Instance {
     pub nodegroup: Option<String>,
     /// Ordinal within its node group, from 0.
     pub index: Option<u32>,
+    /// The public key of its key pair.
+    pub public_key: Option<String>,
     /// How often RebootInstances has been called for it.
     pub reboots: u32,
     /// Tags.
@@ -130,6 +132,18 @@ impl Instance {
         let arn = self.role_arn.as_deref().or(self.instance_profile_arn.as_deref());
         arn.and_then(|arn| arn.split(':').nth(4)).unwrap_or("123456789012")
     }
+}
+
+/// An image that was made of an instance, as the emulator's control API lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MadeImage {
+    /// `ami-…`.
+    pub image_id: String,
+    /// The instance that it was made of.
+    pub source_instance_id: String,
+    /// Whether its disk has been copied; none until that is known.
+    pub disk_kept: Option<bool>,
 }
 
 /// A fault rule of the emulator.
@@ -204,6 +218,27 @@ impl Emulator {
             call: "/_control/instances".into(),
             why: e.to_string(),
         })
+    }
+
+    /// The images that were made of instances.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn made_images(&self) -> Result<Vec<MadeImage>, EmulatorError> {
+        let body = self.control("GET", "/_control/images", None).await?;
+        serde_json::from_slice(&body).map_err(|e| EmulatorError::Unreadable {
+            call: "/_control/images".into(),
+            why: e.to_string(),
+        })
+    }
+
+    /// Says that an image's disk is kept, or could not be: the image is available then, or failed.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn report_disk(&self, image_id: &str, kept: bool) -> Result<(), EmulatorError> {
+        let body = json!({ image_id: kept });
+        self.control("POST", "/_control/disks", Some(body)).await.map(drop)
     }
 
     /// Says which instances have a Node object, and whether it is Ready.

@@ -3,7 +3,7 @@
 mod emulator;
 mod sign;
 
-pub use emulator::{Emulator, EmulatorError, Instance, Rule};
+pub use emulator::{Emulator, EmulatorError, Instance, MadeImage, Rule};
 pub use sign::{Credentials, Request, SignError, sign};
 
 /// The text of the first element `name` in an XML answer, with the five entities resolved.

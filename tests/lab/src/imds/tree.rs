@@ -58,6 +58,9 @@ impl Node<'_> {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
+        if let Some(key) = &instance.public_key {
+            entries.push(("public-keys/0/openssh-key".into(), format!("{key}\n")));
+        }
         entries.extend(self.interface());
         if let Some(role) = instance.role_name() {
             entries.push(("iam/info".into(), self.iam_info()));

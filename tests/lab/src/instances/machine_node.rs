@@ -19,10 +19,10 @@ use super::node::{Node, Pids, Stage, Surroundings};
 use crate::aws::Instance;
 use crate::faults::network::{self, NetworkFault};
 use crate::faults::{Fault, FaultError};
-use crate::nodes::machine::{Ending, Ground, Machine, MachineError, Wire, init_of, pid_of};
+use crate::nodes::machine::{self, Ending, Ground, Machine, MachineError, Wire, init_of, pid_of};
 use crate::processes::ProcessId;
 
-/// How long a machine may take to restart before its power is cut. EC2 waits 4 minutes.
+/// How long a machine may take to restart or to shut down before its power is cut. EC2 waits 4 minutes.
 const REBOOT_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a machine is told from outside.
@@ -30,6 +30,8 @@ const REBOOT_WITHIN: Duration = Duration::from_secs(60);
 enum Order {
     /// EC2 restarts the instance.
     Reboot,
+    /// EC2 stops it: it shuts down and keeps its disk.
+    Stop,
     /// EC2 terminates it.
     Off,
 }
@@ -163,6 +165,32 @@ impl Node {
         }
     }
 
+    /// Switches the machine off or on as EC2 was asked to. `is_stopped`: EC2 says that it is stopped or stopping.
+    pub(super) fn follow_power(&self, is_stopped: bool) {
+        if self.stopped.load(Ordering::Relaxed) == is_stopped {
+            return;
+        }
+        let orders = self.live().power.as_ref().map(|power| power.orders.clone());
+        let order = if is_stopped { Order::Stop } else { Order::Reboot };
+        // Not told: asked again with the next look.
+        if orders.is_some_and(|orders| orders.try_send(order).is_ok()) {
+            self.stopped.store(is_stopped, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps the machine's disk as an image's. Nothing while it is still shutting down.
+    pub(super) fn keep_disk(
+        &self,
+        ground: &Ground,
+        image_id: &str,
+    ) -> Option<Result<(), MachineError>> {
+        let is_stopped = self.stopped.load(Ordering::Relaxed);
+        if is_stopped && self.live().stage != Stage::Off {
+            return None;
+        }
+        Some(machine::keep(ground, &self.directory(), image_id))
+    }
+
     fn reboot(&self) {
         let orders = self.live().power.as_ref().map(|power| power.orders.clone());
         let id = &self.instance.instance_id;
@@ -233,7 +261,7 @@ impl Life {
                 Some(order) => order,
                 None => {
                     self.node.live().stage = Stage::Off;
-                    orders.recv().await.unwrap_or(Order::Off)
+                    switched_on(&mut orders).await
                 }
             };
             if order == Order::Off {
@@ -256,14 +284,30 @@ impl Life {
 /// Lives through one boot. Answers what comes next; nothing when the machine has switched itself
 /// off.
 async fn boot_through(machine: &mut Machine, orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
-    tokio::select! {
+    let order = tokio::select! {
         ending = machine.ended() => return (ending == Ending::Reboot).then_some(Order::Reboot),
-        order = orders.recv() => if order != Some(Order::Reboot) { return Some(Order::Off) },
+        order = orders.recv() => order,
+    };
+    match order {
+        Some(Order::Reboot) => machine.ask_to_reboot(),
+        Some(Order::Stop) => machine.ask_to_power_off().await,
+        Some(Order::Off) | None => return Some(Order::Off),
     }
-    machine.ask_to_reboot();
-    let switched_off = async { while orders.recv().await == Some(Order::Reboot) {} };
+    let switched_off =
+        async { while matches!(orders.recv().await, Some(Order::Reboot | Order::Stop)) {} };
     tokio::select! {
-        _ = tokio::time::timeout(REBOOT_WITHIN, machine.ended()) => Some(Order::Reboot),
+        _ = tokio::time::timeout(REBOOT_WITHIN, machine.ended()) => order.filter(|o| *o == Order::Reboot),
         () = switched_off => Some(Order::Off),
+    }
+}
+
+/// What a machine that is off is told next: to start, or that it is gone.
+async fn switched_on(orders: &mut mpsc::Receiver<Order>) -> Order {
+    loop {
+        match orders.recv().await {
+            Some(Order::Stop) => {}
+            Some(order @ (Order::Reboot | Order::Off)) => return order,
+            None => return Order::Off,
+        }
     }
 }

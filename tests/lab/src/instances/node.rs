@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct Node {
     by_dra: bool,
     /// How many of EC2's reboots have been acted on.
     pub(super) reboots: AtomicU32,
+    /// Whether EC2 has stopped the instance, as far as it has been acted on.
+    pub(super) stopped: AtomicBool,
     live: Mutex<Live>,
 }
 
@@ -127,6 +129,7 @@ impl Node {
             console: Console::of(&root, &instance.instance_id),
             imds: Imds::new(instance.clone(), user_data),
             reboots: AtomicU32::new(instance.reboots),
+            stopped: AtomicBool::new(false),
             live: Mutex::new(Live {
                 stage: Stage::Booting,
                 tasks: Vec::new(),

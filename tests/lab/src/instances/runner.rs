@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use contract::ErrorChain;
 use tokio::task::JoinHandle;
 
 use super::loopback::Addresses;
 use super::node::{Node, NodeView, Surroundings};
-use crate::aws::Instance;
+use crate::aws::{Instance, MadeImage};
 use crate::faults::effects::Undo;
 use crate::faults::{Entry, Fault, FaultError, Target};
 use crate::kubernetes;
@@ -78,23 +79,34 @@ impl Runner {
                 Ok(instances) => self.follow(instances).await,
                 Err(error) => tracing::debug!(%error, "instances not read"),
             }
+            if let Some(ground) = &self.around.ground {
+                self.follow_images(ground).await;
+            }
             tokio::time::sleep(POLL).await;
         }
     }
 
     async fn follow(self: &Arc<Self>, instances: Vec<Instance>) {
-        let running: HashSet<String> = instances
+        // A machine that is stopped keeps its disk; a process node has none worth keeping.
+        let keeps_disks = self.around.ground.is_some();
+        let is_stopped = |instance: &Instance| {
+            keeps_disks && ["stopping", "stopped"].contains(&instance.state.as_str())
+        };
+        let there: HashSet<String> = instances
             .iter()
-            .filter(|i| i.state == "running")
+            .filter(|i| i.state == "running" || is_stopped(i))
             .map(|i| i.instance_id.clone())
             .collect();
         for instance in instances {
-            if !running.contains(&instance.instance_id) {
+            if !there.contains(&instance.instance_id) {
                 continue;
             }
             let known = self.known().nodes.get(&instance.instance_id).cloned();
             match known {
-                Some(node) => node.follow_reboots(&self.around, instance.reboots),
+                Some(node) => {
+                    node.follow_power(is_stopped(&instance));
+                    node.follow_reboots(&self.around, instance.reboots);
+                }
                 None => self.boot(instance).await,
             }
         }
@@ -103,7 +115,7 @@ impl Runner {
             let gone: Vec<_> = known
                 .nodes
                 .iter()
-                .filter(|(id, _)| !running.contains(*id) && !known.ending.contains(*id))
+                .filter(|(id, _)| !there.contains(*id) && !known.ending.contains(*id))
                 .map(|(id, node)| (id.clone(), Arc::clone(node)))
                 .collect();
             known.ending.extend(gone.iter().map(|(id, _)| id.clone()));
@@ -112,6 +124,41 @@ impl Runner {
         for node in gone {
             let runner = Arc::clone(self);
             tokio::spawn(async move { runner.end(&node).await });
+        }
+    }
+
+    /// Keeps the disks of new images, one after the other, and says so: an image is pending until then.
+    async fn follow_images(&self, ground: &Arc<Ground>) {
+        let emulator = &self.around.emulator;
+        let made = match emulator.made_images().await {
+            Ok(made) => made,
+            Err(error) => return tracing::debug!(%error, "images not read"),
+        };
+        for MadeImage { image_id, source_instance_id, .. } in
+            made.into_iter().filter(|image| image.disk_kept.is_none())
+        {
+            let Some(node) = self.known().nodes.get(&source_instance_id).cloned() else {
+                tracing::warn!(
+                    image = image_id,
+                    instance = source_instance_id,
+                    "no machine to keep the disk of"
+                );
+                let _ = emulator.report_disk(&image_id, false).await;
+                continue;
+            };
+            let (ground, id) = (Arc::clone(ground), image_id.clone());
+            let copied = tokio::task::spawn_blocking(move || node.keep_disk(&ground, &id));
+            let outcome = match copied.await {
+                Ok(None) => continue,
+                Ok(Some(outcome)) => outcome,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            if let Err(error) = &outcome {
+                tracing::warn!(image = image_id, error = %ErrorChain(error), "disk not kept");
+            }
+            if let Err(error) = emulator.report_disk(&image_id, outcome.is_ok()).await {
+                tracing::debug!(%error, "disk not reported; the next look keeps it again");
+            }
         }
     }
 

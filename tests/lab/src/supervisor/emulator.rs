@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::record::Options;
 use crate::aws::{Credentials, Emulator};
 use crate::directory::LabDirectory;
+use crate::gear::NodesGear;
 use crate::processes::{self, ProcessId};
 
 /// Loading moto takes seconds on a busy machine; more is a fault.
@@ -76,6 +77,8 @@ pub(super) async fn start(
         .args(["--speed", &options.speed.to_string(), "--kubernetes-endpoint", kubernetes])
         .arg("--kubernetes-ca")
         .arg(ca)
+        // Machines have disks, which images are made of.
+        .args((options.nodes == NodesGear::Machine).then_some("--disks"))
         .current_dir(&options.emulator)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())

@@ -4,6 +4,7 @@ from ..world import World
 from . import (
     console,
     endpoints,
+    image_builds,
     instance_types,
     instances,
     network,
@@ -26,6 +27,7 @@ def install(world: World) -> None:
     world.placement = placement.install(world)
     world.reservations = reservations.install(world)
     instances.install(world)
+    world.builds = image_builds.install(world)
     network.install(world)
     endpoints.install(world)
     console.install(world)

@@ -7,7 +7,7 @@ from ..clock import utcnow
 from ..patching import override
 from ..request import decoded_user_data
 from ..world import World
-from . import instance_types, interfaces
+from . import image_builds, instance_types, interfaces
 from .errors import check_user_data, ec2_error
 
 PENDING, RUNNING, SHUTTING_DOWN = (0, "pending"), (16, "running"), (32, "shutting-down")
@@ -44,11 +44,15 @@ class Launcher:
         image_id = image_id or template.get("ImageId")
         user_data = user_data if user_data is not None else template.get("UserData")
         kwargs = self._merged(template, kwargs)
+        if getattr(backend.amis.get(image_id), "imds_support", None) == "v2.0":
+            kwargs["metadata_options"].setdefault("HttpTokens", "required")
         self._check(backend, image_id, count, user_data, security_groups, kwargs)
         place = self._place(backend, template, kwargs)
         if kwargs.get("nics"):
             kwargs["nics"] = _kept(kwargs["nics"])
         profile = self._profile(kwargs, template)
+        key_name = kwargs.get("key_name") or template.get("KeyName")
+        public_key = image_builds.check_key(backend, key_name)
         reservation = original(
             backend, image_id, count, user_data, security_groups or [], **kwargs
         )
@@ -56,6 +60,7 @@ class Launcher:
         for resource, values in (kwargs.get("tags") or {}).items():
             tags[resource] = {**tags.get(resource, {}), **values}
         for instance in reservation.instances:
+            instance.rollcall_public_key = public_key
             instance.rollcall_placement_group, instance.capacity_reservation_id = place
             self._complete(backend, instance, profile, tags)
         return reservation
@@ -120,6 +125,7 @@ class Launcher:
             raise ec2_error(
                 "InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist"
             )
+        image_builds.check_image(backend.amis[image_id])
         if not instance_types.exists(kwargs["instance_type"]):
             raise ec2_error(
                 "InvalidParameterValue",

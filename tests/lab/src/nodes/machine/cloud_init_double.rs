@@ -1,7 +1,8 @@
 //! A double of cloud-init for machine nodes: user data from IMDS, its files in the first stage, its
-//! shell scripts in the last, as cloud-init runs them: both once per instance and not once per boot.
+//! shell scripts in the last, as cloud-init runs them: both once per instance and not once per boot. The key of the
+//! instance's key pair goes to the image's user in the first.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use contract::ErrorChain;
 use contract::names::MIME_SHELL_SCRIPT;
 
+use super::users::USER;
 use crate::directory::{DirectoryError, write_atomically};
 use crate::instances::intake::{self, IntakeError};
 use crate::output;
@@ -26,7 +28,7 @@ const RESULT: &str = "/run/cloud-init/result.json";
 enum CloudInitError {
     #[error("usage: cloud-init-double init|final")]
     Usage,
-    #[error("IMDS gave no user data within {0:?}: {1}")]
+    #[error("IMDS did not answer within {0:?}: {1}")]
     Imds(Duration, String),
     #[error(transparent)]
     Intake(#[from] IntakeError),
@@ -54,11 +56,19 @@ pub fn main(arguments: &[String]) -> ExitCode {
 
 fn stage(name: Option<&str>) -> Result<(), CloudInitError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (id, raw) = runtime.map_err(CloudInitError::Start)?.block_on(user_data())?;
+    let Metadata { id, raw, key } = runtime.map_err(CloudInitError::Start)?.block_on(metadata())?;
     let instance = Path::new(INSTANCES).join(id);
     match name {
-        Some("init") if once(&instance, "write_files")? => files(&raw),
-        Some("init") => Ok(()),
+        Some("init") => {
+            if let Some(key) = key
+                && once(&instance, "ssh")?
+            {
+                authorize(&key)?;
+            }
+            // An instance without user data is configured by its image alone.
+            let has_files = !raw.trim_ascii().is_empty() && once(&instance, "write_files")?;
+            if has_files { files(&raw) } else { Ok(()) }
+        }
         Some("final") => {
             let first = once(&instance, "scripts_user")?;
             let errors = if first { scripts(&raw, &instance.join("scripts"))? } else { Vec::new() };
@@ -81,8 +91,31 @@ fn once(instance: &Path, module: &str) -> Result<bool, CloudInitError> {
     Ok(true)
 }
 
-/// IMDSv2, asked until it answers: instance id and user data.
-async fn user_data() -> Result<(String, Vec<u8>), CloudInitError> {
+/// Lets the owner of the key log in as the image's user.
+fn authorize(key: &str) -> Result<(), CloudInitError> {
+    let failed = |source| CloudInitError::Run(format!("authorize the key for {USER}"), source);
+    let folder = Path::new("/home").join(USER).join(".ssh");
+    let owner = std::fs::metadata(Path::new("/home").join(USER)).map_err(failed)?;
+    let file = folder.join("authorized_keys");
+    write_atomically(&file, format!("{}\n", key.trim()).as_bytes(), 0o600)?;
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    for path in [&folder, &file] {
+        chown(path, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What IMDS says of the instance.
+struct Metadata {
+    id: String,
+    /// User data; empty where there is none.
+    raw: Vec<u8>,
+    /// The public key of its key pair.
+    key: Option<String>,
+}
+
+/// IMDSv2, asked until it answers.
+async fn metadata() -> Result<Metadata, CloudInitError> {
     let deadline = Instant::now() + IMDS_WITHIN;
     loop {
         match ask().await {
@@ -95,7 +128,7 @@ async fn user_data() -> Result<(String, Vec<u8>), CloudInitError> {
     }
 }
 
-async fn ask() -> Result<(String, Vec<u8>), reqwest::Error> {
+async fn ask() -> Result<Metadata, reqwest::Error> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
     let token = client
         .put(format!("{IMDS}/api/token"))
@@ -105,13 +138,19 @@ async fn ask() -> Result<(String, Vec<u8>), reqwest::Error> {
         .error_for_status()?
         .text()
         .await?;
-    let get = async |path: &str| {
-        let asked = client.get(format!("{IMDS}/{path}")).header(TOKEN, &token);
-        asked.send().await?.error_for_status()?.bytes().await
+    // What the instance does not have is not found.
+    let get = async |path: &str| -> Result<Option<Vec<u8>>, reqwest::Error> {
+        let answer = client.get(format!("{IMDS}/{path}")).header(TOKEN, &token).send().await?;
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(answer.error_for_status()?.bytes().await?.to_vec()))
     };
-    let id = get("meta-data/instance-id").await?;
-    let raw = get("user-data").await?;
-    Ok((String::from_utf8_lossy(&id).trim().to_owned(), raw.to_vec()))
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+    let id = get("meta-data/instance-id").await?.map(text).unwrap_or_default();
+    let raw = get("user-data").await?.unwrap_or_default();
+    let key = get("meta-data/public-keys/0/openssh-key").await?.map(text);
+    Ok(Metadata { id, raw, key })
 }
 
 fn files(raw: &[u8]) -> Result<(), CloudInitError> {
@@ -123,6 +162,9 @@ fn files(raw: &[u8]) -> Result<(), CloudInitError> {
 
 /// Runs the scripts one after the other; a failed one does not keep the next from running.
 fn scripts(raw: &[u8], dir: &Path) -> Result<Vec<String>, CloudInitError> {
+    if raw.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
     let parts = match parse(raw)? {
         Document::Multipart(parts) => parts,
         Document::Plain(_) => Vec::new(),

@@ -4,12 +4,12 @@
 //! per machine and holds of the host's only what programs need to run at all.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::units::{MASKED, UNITS};
-use super::{Ground, MachineError, container_images, settings};
+use super::{Ground, MachineError, container_images, disk, settings, users};
 use crate::aws::Instance;
 use crate::directory::{DirectoryError, ignore_missing, link_or_copy, write_atomically};
 use crate::kubernetes::real::Parts;
@@ -94,16 +94,24 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     container_images::write(&images, parts)
 }
 
-/// One machine's own files, below its node's directory.
+/// One machine's own files, below its node's directory: the disk of its image, and what is an instance's own.
 pub(super) fn write(node: &Path, ground: &Ground, instance: &Instance) -> Result<(), MachineError> {
     let Ground { dir: shared, parts, sts, .. } = ground;
     let machine = node.join("machine");
-    for folder in ["root", "upper", "work", "etc", "var/lib", "var/log", "var/cache", "var/tmp"] {
+    for folder in ["root", "upper", "work"] {
         make(&machine.join(folder))?;
     }
-    link(Path::new("/run"), &machine.join("var/run"))?;
-    let debian = parts.path("debian")?.join("usr");
-    let layers = format!("{}:{}:/usr", shared.join("usr").display(), debian.display());
+    let layers = match disk::of_image(ground, &instance.image_id) {
+        Some(disk) => {
+            disk::lay(&disk, &machine)?;
+            disk::layers(&disk)?
+        }
+        None => {
+            stock(&machine, parts)?;
+            let debian = parts.path("debian")?.join("usr");
+            format!("{}:{}:/usr", shared.join("usr").display(), debian.display())
+        }
+    };
     file(&machine.join("layers"), &layers, 0o644)?;
     let folders: String =
         binds(shared, parts)?.iter().map(|folder| format!("{}\n", folder.display())).collect();
@@ -112,8 +120,22 @@ pub(super) fn write(node: &Path, ground: &Ground, instance: &Instance) -> Result
     file(&machine.join("start.sh"), include_str!("start.sh"), 0o755)?;
     file(&machine.join("init.sh"), include_str!("init.sh"), 0o755)?;
     make(&node.join("root/dev"))?;
-    etc(&machine.join("etc"), parts, instance)?;
+    etc(&machine.join("etc"), instance)?;
     trust(&machine.join("etc"), &sts.ca_pem)
+}
+
+/// The disk of an image as EKS brings it.
+fn stock(machine: &Path, parts: &Parts) -> Result<(), MachineError> {
+    for folder in ["etc", "home", "opt/cni", "superuser", "var/cache", "var/lib", "var/log"] {
+        make(&machine.join(folder))?;
+    }
+    make_open(&machine.join("var/tmp"), 0o1777)?;
+    make_open(&machine.join("superuser"), 0o700)?;
+    link(Path::new("/run"), &machine.join("var/run"))?;
+    // AL2023's place; Debian's packages have the plugins in another.
+    link(Path::new("/usr/lib/cni"), &machine.join("opt/cni/bin"))?;
+    stock_etc(&machine.join("etc"), parts)?;
+    users::write(machine)
 }
 
 /// Adds an authority to those that the machine trusts, in the places of Debian's userland and of
@@ -139,37 +161,41 @@ fn binds(shared: &Path, parts: &Parts) -> Result<Vec<PathBuf>, MachineError> {
     Ok(folders.filter(|folder| !folder.starts_with("/usr")).collect())
 }
 
-fn etc(etc: &Path, parts: &Parts, instance: &Instance) -> Result<(), MachineError> {
+fn stock_etc(etc: &Path, parts: &Parts) -> Result<(), MachineError> {
     for name in FROM_HOST {
         copy(&Path::new("/etc").join(name), etc)?;
     }
-    let name = &instance.private_dns_name;
-    let id = instance.instance_id.trim_start_matches("i-");
     let kubernetes = parts.version("kubernetes");
     let texts = [
         ("os-release", OS_RELEASE.to_owned()),
         ("fstab", String::new()),
         ("resolv.conf", String::new()),
-        ("hostname", format!("{name}\n")),
-        ("machine-id", format!("{id:0<32.32}\n")),
+        // Empty: systemd gives each instance an id of its own, as on every image.
+        ("machine-id", String::new()),
         ("eks/kubelet-version.txt", format!("v{kubernetes}\n")),
         ("eks/containerd-version.txt", format!("containerd v{}\n", containerd_version(parts))),
     ];
     for (name, text) in texts {
         file(&etc.join(name), &text, 0o644)?;
     }
-    for (path, text) in settings::files(instance) {
-        file(&etc.with_file_name(path), &text, 0o644)?;
-    }
     let provider = etc.join("eks/image-credential-provider/ecr-credential-provider");
     file(&provider, ECR_CREDENTIAL_PROVIDER_DOUBLE, 0o755)?;
     units(&etc.join("systemd/system"))
 }
 
+/// What is an instance's own, whatever its image: its name, and what it needs of the lab.
+fn etc(etc: &Path, instance: &Instance) -> Result<(), MachineError> {
+    file(&etc.join("hostname"), &format!("{}\n", instance.private_dns_name), 0o644)?;
+    for (path, text) in settings::files(instance) {
+        file(&etc.with_file_name(path), &text, 0o644)?;
+    }
+    Ok(())
+}
+
 fn units(dir: &Path) -> Result<(), MachineError> {
     let wanted = dir.join("multi-user.target.wants");
     make(&wanted)?;
-    for unit in UNITS {
+    for unit in UNITS.iter().chain([&users::SSHD]) {
         file(&dir.join(unit.name), unit.text, 0o644)?;
         if unit.enabled {
             link(&Path::new("..").join(unit.name), &wanted.join(unit.name))?;
@@ -187,12 +213,20 @@ fn containerd_version(parts: &Parts) -> String {
     version.split(['~', '+', '-']).next().unwrap_or_default().to_owned()
 }
 
-fn make(path: &Path) -> Result<(), MachineError> {
+/// Makes a folder that has other rights than the usual.
+pub(super) fn make_open(path: &Path, mode: u32) -> Result<(), MachineError> {
+    make(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(DirectoryError::of("change the rights of", path))?;
+    Ok(())
+}
+
+pub(super) fn make(path: &Path) -> Result<(), MachineError> {
     fs::create_dir_all(path).map_err(DirectoryError::of("make directory", path))?;
     Ok(())
 }
 
-fn file(path: &Path, text: &str, mode: u32) -> Result<(), MachineError> {
+pub(super) fn file(path: &Path, text: &str, mode: u32) -> Result<(), MachineError> {
     Ok(write_atomically(path, text.as_bytes(), mode)?)
 }
 

@@ -9,14 +9,15 @@ root=$machine/root
 mount --make-rprivate /
 
 mount -t tmpfs -o mode=755 tmpfs "$root"
-for dir in usr etc var run tmp dev proc sys opt/cni root home mnt srv .host; do mkdir -p "$root/$dir"; done
+for dir in usr etc var run tmp dev proc sys opt root home mnt srv .host; do mkdir -p "$root/$dir"; done
 for link in bin sbin lib lib64; do [ -L "/$link" ] && ln -s "usr/$link" "$root/$link"; done
 # Not the host's whole root: overlayfs takes no layers that lie in one another, and a node has no business in /root or /home.
 mount -t overlay overlay -o "lowerdir=$(cat "$machine/layers"),upperdir=$machine/upper,workdir=$machine/work" "$root/usr"
 mount --bind "$machine/etc" "$root/etc"
 mount --bind "$machine/var" "$root/var"
-# AL2023's place; Debian's packages have the plugins in another.
-ln -s /usr/lib/cni "$root/opt/cni/bin"
+mount --bind "$machine/home" "$root/home"
+mount --bind "$machine/opt" "$root/opt"
+mount --bind "$machine/superuser" "$root/root"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 

@@ -3,11 +3,12 @@
 //!
 //! What a machine is made of: [`image`] (AL2023's files and units), [`network`], [`console`], and
 //! two scripts, `start.sh` and `init.sh`, that build its namespaces and its root. [`ground`] is what
-//! machines share, [`power`] one boot of one machine, [`remains`] how they are taken away.
+//! machines share, [`disk`] what an image holds of one, [`power`] one boot of one machine, [`remains`] how they are taken away.
 
 pub mod cloud_init_double;
 mod console;
 mod container_images;
+mod disk;
 mod firewall;
 mod ground;
 mod holder;
@@ -18,12 +19,14 @@ mod remains;
 mod settings;
 mod sts;
 mod units;
+mod users;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::directory::DirectoryError;
 use crate::kubernetes::real::{Parts, PartsError};
+pub use disk::keep;
 pub use ground::{Ground, Wire};
 pub use network::ENDPOINT;
 pub use power::{Ending, Machine, init_of, pid_of};

@@ -100,6 +100,16 @@ impl Machine {
         }
     }
 
+    /// Asks it to shut down as EC2 does, by its power button: systemd takes SIGRTMIN+4 for that.
+    pub async fn ask_to_power_off(&self) {
+        let Some(init) = self.keeper().and_then(init_of) else { return };
+        let signal = ["-s", "RTMIN+4", &init.pid.to_string()].map(str::to_owned);
+        match Command::new("kill").args(signal).status().await {
+            Ok(status) if status.success() => {}
+            outcome => tracing::warn!(name = self.name, ?outcome, "not asked to shut down"),
+        }
+    }
+
     /// Ends all of its processes at once. Returns those that survived.
     pub async fn cut_power(&mut self) -> Vec<ProcessId> {
         // The machine's systemd is unshare's child; with it go all processes of its namespace.
