@@ -61,10 +61,13 @@ source "amazon-ebs" "eks_gpu_node" {
     delete_on_termination = true
   }
 
-  ssh_interface                         = var.ssh_interface
-  ssh_username                          = "ec2-user"
-  ssh_timeout                           = "10m"
-  temporary_key_pair_type               = "ed25519"
+  ssh_interface           = var.ssh_interface
+  ssh_username            = "ec2-user"
+  ssh_timeout             = "10m"
+  temporary_key_pair_type = "ed25519"
+  # Never: plugin 1.8.1 (x/crypto 0.52) asks sessions that have ended too, and each of these questions keeps a processor busy
+  # until the build is over.
+  ssh_keep_alive_interval               = "-1s"
   temporary_security_group_source_cidrs = var.ssh_source_cidrs
 
   # Half an hour for whatever is waited for: a snapshot of 20 GiB takes minutes.

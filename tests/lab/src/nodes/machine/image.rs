@@ -50,6 +50,9 @@ const FROM_HOST: [&str; 16] = [
 /// A pod here needs no toolkit: the device plugin is a double, too. The image has it all the same.
 const NVIDIA_CTK_DOUBLE: &str = "#!/bin/sh\n# nvidia-ctk-double of the lab\necho 'nvidia-ctk-double: present, never run' >&2\nexit 1\n";
 
+/// Where the list of packages lies below `/usr`.
+const PACKAGES: &str = "libexec/rollcall-lab/dpkg";
+
 const IPTABLES: [&str; 6] = [
     "iptables",
     "iptables-save",
@@ -85,6 +88,12 @@ pub(super) fn layer(dir: &Path, parts: &Parts, lab: &Path) -> Result<(), Machine
     file(&disks, SETUP_LOCAL_DISKS_DOUBLE, 0o755)?;
     file(&usr.join("bin/nvidia-ctk"), NVIDIA_CTK_DOUBLE, 0o755)?;
     file(&dir.join("beyond-al2023.conf"), &settings::shown(), 0o644)?;
+    // What the packages of /usr are, as its package manager asks for it.
+    let packages = Path::new("/var/lib/dpkg/status");
+    if packages.exists() {
+        make(&usr.join(PACKAGES))?;
+        copy(packages, &usr.join(PACKAGES))?;
+    }
     let images = dir.join("images");
     let import = format!(
         "#!/bin/sh\nfor image in {}/*.tar; do\n    ctr --namespace k8s.io images import \"$image\" >/dev/null || exit 1\ndone\n",
@@ -134,6 +143,7 @@ fn stock(machine: &Path, parts: &Parts) -> Result<(), MachineError> {
     link(Path::new("/run"), &machine.join("var/run"))?;
     // AL2023's place; Debian's packages have the plugins in another.
     link(Path::new("/usr/lib/cni"), &machine.join("opt/cni/bin"))?;
+    link(&Path::new("/usr").join(PACKAGES), &machine.join("var/lib/dpkg"))?;
     stock_etc(&machine.join("etc"), parts)?;
     users::write(machine)
 }
@@ -165,6 +175,9 @@ fn stock_etc(etc: &Path, parts: &Parts) -> Result<(), MachineError> {
     for name in FROM_HOST {
         copy(&Path::new("/etc").join(name), etc)?;
     }
+    // The host's own keys are no node's.
+    let keys = etc.join("ssl/private");
+    ignore_missing(fs::remove_dir_all(&keys)).map_err(DirectoryError::of("remove", &keys))?;
     let kubernetes = parts.version("kubernetes");
     let texts = [
         ("os-release", OS_RELEASE.to_owned()),

@@ -27,7 +27,7 @@ const SSHD_CONFIG: &str = "# Keys alone, as on AL2023; without PAM, whose module
     HostKey /etc/ssh/ssh_host_ed25519_key\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
     UsePAM no\nUseDNS no\nAuthorizedKeysFile .ssh/authorized_keys\nSubsystem sftp internal-sftp\n";
 
-/// The daemon, where the lab's set-up could get it.
+/// The daemon, where the lab's set-up could get it. Its sessions end with it: no PAM puts them into a group of their own.
 pub(super) static SSHD: Unit = Unit {
     name: "sshd.service",
     enabled: true,
@@ -35,7 +35,7 @@ pub(super) static SSHD: Unit = Unit {
         ConditionPathExists=/usr/sbin/sshd\n\
         [Service]\nType=simple\nRuntimeDirectory=sshd\nRuntimeDirectoryMode=0755\n\
         ExecStartPre=/bin/sh -c '[ -s /etc/ssh/ssh_host_ed25519_key ] || exec /usr/bin/ssh-keygen -q -t ed25519 -N \"\" -f /etc/ssh/ssh_host_ed25519_key'\n\
-        ExecStart=/usr/sbin/sshd -D -e\nKillMode=process\nRestart=on-failure\nRestartSec=1\n\
+        ExecStart=/usr/sbin/sshd -D -e\nTimeoutStopSec=2\nRestart=on-failure\nRestartSec=1\n\
         [Install]\nWantedBy=multi-user.target\n",
 };
 
