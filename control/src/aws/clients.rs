@@ -3,22 +3,19 @@
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
+use crate::aws::connector::{self, Gate, NameOperation};
 use crate::aws::error::{Attempted as _, AwsError};
 
 /// Attempts per call, the first included: what rides out a throttled account.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 /// Before the second attempt; doubles, with jitter.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Between two attempts at most.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
-/// A single attempt; EKS and EC2 answer mutating calls within a few seconds.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A connection that takes longer than this is not coming.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 /// The whole credential chain; its last link is IMDS, which is not there on a laptop.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +42,8 @@ pub struct Clients {
     pub endpoint: Option<String>,
     /// Who signs; also for Kubernetes tokens.
     pub credentials: SharedCredentialsProvider,
+    /// Where every call waits for its turn.
+    pub gate: Gate,
 }
 
 /// Who the credentials are.
@@ -62,6 +61,7 @@ impl Clients {
     /// # Errors
     /// [`AwsError`] when no region is set or no credentials are found.
     pub async fn load(region: Option<&str>) -> Result<Self, AwsError> {
+        let gate = Gate::default();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(
                 RetryConfig::standard()
@@ -69,11 +69,11 @@ impl Clients {
                     .with_initial_backoff(FIRST_BACKOFF)
                     .with_max_backoff(LONGEST_BACKOFF),
             )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .build(),
+            .http_client(gate.client())
+            .timeout_config(connector::timeouts())
+            // A request that waits for its turn is no stalled upload; attempts have an end of their own.
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled().upload_enabled(false).build(),
             );
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
@@ -82,21 +82,35 @@ impl Clients {
         let region = config.region().ok_or(AwsError::RegionMissing)?.to_string();
         let credentials = config.credentials_provider().ok_or_else(AwsError::no_credentials)?;
         prove_credentials(&credentials).await?;
-        Ok(Self::of(&config, region, credentials))
+        Ok(Self::of(&config, region, credentials, gate))
     }
 
-    fn of(config: &SdkConfig, region: String, credentials: SharedCredentialsProvider) -> Self {
+    fn of(
+        config: &SdkConfig,
+        region: String,
+        credentials: SharedCredentialsProvider,
+        gate: Gate,
+    ) -> Self {
+        /// The client of a service, whose calls say at the gate what they are.
+        macro_rules! client {
+            ($sdk:ident) => {
+                $sdk::Client::from_conf(
+                    $sdk::config::Builder::from(config).interceptor(NameOperation).build(),
+                )
+            };
+        }
         Self {
-            ec2: aws_sdk_ec2::Client::new(config),
-            eks: aws_sdk_eks::Client::new(config),
-            iam: aws_sdk_iam::Client::new(config),
-            ssm: aws_sdk_ssm::Client::new(config),
-            sts: aws_sdk_sts::Client::new(config),
-            s3: aws_sdk_s3::Client::new(config),
-            autoscaling: aws_sdk_autoscaling::Client::new(config),
+            ec2: client!(aws_sdk_ec2),
+            eks: client!(aws_sdk_eks),
+            iam: client!(aws_sdk_iam),
+            ssm: client!(aws_sdk_ssm),
+            sts: client!(aws_sdk_sts),
+            s3: client!(aws_sdk_s3),
+            autoscaling: client!(aws_sdk_autoscaling),
             region,
             endpoint: config.endpoint_url().map(str::to_owned),
             credentials,
+            gate,
         }
     }
 

@@ -5,11 +5,13 @@
 
 pub mod adopt;
 pub mod clients;
+pub mod connector;
 pub mod ec2;
 pub mod eks;
 pub mod error;
 pub mod partition;
 pub mod poll;
+pub mod rates;
 pub mod signed;
 pub mod tagging;
 

@@ -1,22 +1,17 @@
 //! Signed calls to services of which `control` needs too little for their SDK: two or three
 //! operations each of load balancing, tagging and logs.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use serde_json::Value;
 
+use crate::aws::clients::{ATTEMPTS, FIRST_BACKOFF, LONGEST_BACKOFF};
+use crate::aws::connector::{ATTEMPT, CONNECT};
 use crate::aws::error::{AwsError, refused};
 use crate::aws::{Clients, partition};
-
-/// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(20);
-/// Attempts, the first included, of a call that gets no answer, or one that says "later".
-const ATTEMPTS: u32 = 6;
-/// Before the second attempt; doubles.
-const FIRST_BACKOFF: Duration = Duration::from_millis(300);
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,9 +22,11 @@ pub struct Service<'a> {
     /// As it is signed for: `elasticloadbalancing`.
     name: &'static str,
     url: String,
+    attempts: u32,
 }
 
 struct Request<'a> {
+    operation: &'a str,
     headers: Vec<(&'static str, &'a str)>,
     body: Vec<u8>,
 }
@@ -44,7 +41,15 @@ impl<'a> Service<'a> {
             format!("https://{name}.{region}.{suffix}")
         };
         let url = clients.endpoint.clone().unwrap_or_else(own);
-        Self { clients, name, url: format!("{}/", url.trim_end_matches('/')) }
+        let url = format!("{}/", url.trim_end_matches('/'));
+        Self { clients, name, url, attempts: ATTEMPTS }
+    }
+
+    /// The same for a question that can go unanswered: a closed network has no way to some services,
+    /// and nobody waits minutes to hear so.
+    #[must_use]
+    pub fn briefly(self) -> Self {
+        Self { attempts: 2, ..self }
     }
 
     /// One operation of AWS's JSON protocol: `Logs_20140328.DescribeLogGroups`.
@@ -59,7 +64,8 @@ impl<'a> Service<'a> {
     ) -> Result<Value, AwsError> {
         let headers =
             vec![("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        let request = Request { headers, body: body.to_string().into_bytes() };
+        let operation = target.rsplit('.').next().unwrap_or(target);
+        let request = Request { operation, headers, body: body.to_string().into_bytes() };
         let text = self.send(&request, &attempted).await?;
         if text.trim().is_empty() {
             return Ok(Value::Null);
@@ -82,9 +88,12 @@ impl<'a> Service<'a> {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         let form = form.extend_pairs(parameters).finish();
         let headers = vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        self.send(&Request { headers, body: form.into_bytes() }, &attempted).await
+        let action = parameters.iter().find(|(key, _)| *key == "Action");
+        let operation = action.map_or("", |(_, operation)| operation);
+        self.send(&Request { operation, headers, body: form.into_bytes() }, &attempted).await
     }
 
+    /// Asks again as the SDK does for the other services.
     async fn send(
         &self,
         request: &Request<'_>,
@@ -92,11 +101,12 @@ impl<'a> Service<'a> {
     ) -> Result<String, AwsError> {
         let mut pause = FIRST_BACKOFF;
         for attempt in 1.. {
+            self.clients.gate.pass(self.name, request.operation).await;
             let ended = self.attempt(request, attempted).await;
             match ended {
-                Err(ref error) if attempt < ATTEMPTS && is_passing(error) => {
+                Err(ref error) if attempt < self.attempts && is_passing(error) => {
                     tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    pause = (pause * 2).min(LONGEST_BACKOFF);
                 }
                 ended => return ended,
             }
@@ -144,7 +154,7 @@ impl<'a> Service<'a> {
         let body = SignableBody::Bytes(&request.body);
         let signable = SignableRequest::new("POST", url.as_str(), headers.iter().copied(), body)?;
         let (instructions, _) = sign(signable, &parameters)?.into_parts();
-        let http = reqwest::Client::builder().build()?;
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).build()?;
         let mut call = http.post(url).body(request.body.clone());
         for (name, value) in &request.headers {
             call = call.header(*name, *value);

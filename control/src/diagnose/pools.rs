@@ -3,6 +3,7 @@
 use contract::names::{LABEL_NODE_TYPE, TAG_FLEET};
 use serde::Serialize;
 
+use crate::aws::poll::a_few_at_once;
 use crate::aws::{Attempted as _, AwsError, Clients};
 
 /// What EKS says of a pool's node group.
@@ -44,24 +45,19 @@ pub async fn pools(clients: &Clients, fleet: &str) -> Result<Vec<PoolFacts>, Aws
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         names => names?,
     };
-    let mut pools = Vec::new();
-    for name in names {
-        let answer = clients
-            .eks
-            .describe_nodegroup()
-            .cluster_name(fleet)
-            .nodegroup_name(&name)
-            .send()
-            .await
-            .attempted(|| format!("describe the node group `{name}`"));
-        match answer {
-            Ok(answer) => pools.extend(answer.nodegroup().and_then(|group| facts_of(group, fleet))),
-            // Deleted between the two calls.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
+    let read = a_few_at_once(names.iter().map(|name| pool(clients, fleet, name))).await;
+    let read: Result<Vec<_>, AwsError> = read.into_iter().collect();
+    Ok(read?.into_iter().flatten().collect())
+}
+
+/// One of them; none when it was deleted meanwhile, or is somebody else's.
+async fn pool(clients: &Clients, fleet: &str, name: &str) -> Result<Option<PoolFacts>, AwsError> {
+    let call = clients.eks.describe_nodegroup().cluster_name(fleet).nodegroup_name(name);
+    match call.send().await.attempted(|| format!("describe the node group `{name}`")) {
+        Ok(answer) => Ok(answer.nodegroup().and_then(|group| facts_of(group, fleet))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(pools)
 }
 
 fn facts_of(group: &aws_sdk_eks::types::Nodegroup, fleet: &str) -> Option<PoolFacts> {

@@ -59,15 +59,17 @@ pub async fn survey(
             .map(str::to_owned)
             .collect();
     unknowns.sort();
+    let registered = by_instance(nodes.get().map_or(&[], Vec::as_slice));
+    let node_of = |instance: &InstanceFacts| registered.get(instance.id.as_str()).copied();
     let mut evidence: Vec<NodeEvidence> = instances
         .into_iter()
         .map(|instance| NodeEvidence {
             slices: each(&slices, |all| {
-                let node = node_of(nodes.get()?, &instance).filter(|_| instance.offer == Dra)?;
+                let node = node_of(&instance).filter(|_| instance.offer == Dra)?;
                 let (capacity, allocatable) = dra::gpus(all, &node.name);
                 (capacity > 0).then_some(allocatable)
             }),
-            node: each(&nodes, |all| node_of(all, &instance).cloned()),
+            node: each(&nodes, |_| node_of(&instance).cloned()),
             report: each(&reports, |all| all.get(&instance.id).cloned()),
             console: Known::Known(None),
             gpus_expected: gpus.get().and_then(|all| all.get(&instance.instance_type).copied()),
@@ -78,8 +80,8 @@ pub async fn survey(
     Ok(Survey { nodes: evidence, unknowns })
 }
 
-fn node_of<'a>(nodes: &'a [NodeFacts], instance: &InstanceFacts) -> Option<&'a NodeFacts> {
-    nodes.iter().find(|node| node.instance_id() == Some(&instance.id))
+fn by_instance(nodes: &[NodeFacts]) -> HashMap<&str, &NodeFacts> {
+    nodes.iter().filter_map(|node| Some((node.instance_id()?, node))).collect()
 }
 
 /// The cluster's ResourceSlices, where a live instance offers its GPUs by them.

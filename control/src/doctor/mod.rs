@@ -81,19 +81,23 @@ pub async fn look(world: &World, spec: &FleetSpec) -> Result<Facts, AwsError> {
     let kinds: Vec<String> = kinds.filter(known).cloned().collect();
     let reserved = spec.pools.iter().filter_map(|pool| pool.capacity.reservation());
     let reserved: Vec<String> = reserved.map(str::to_owned).collect();
-    Ok(Facts {
-        zones: zones(clients).await?,
-        offered,
-        types: ec2::instance_types(clients, &kinds).await?,
-        existing: match &spec.network {
-            NetworkSpec::Existing(named) => Some(existing::observe(clients, named).await?),
-            NetworkSpec::Own(_) => None,
-        },
-        reservations: reservation::describe(clients, &spec.name, &reserved).await?,
-        images: images(clients, spec).await?,
-        quotas: quotas::look(clients, &spec.name).await?,
-        permissions: permissions::look(clients, &clients.caller().await?.arn).await?,
-    })
+    let existing = async {
+        match &spec.network {
+            NetworkSpec::Existing(named) => existing::observe(clients, named).await.map(Some),
+            NetworkSpec::Own(_) => Ok(None),
+        }
+    };
+    let permissions = async { permissions::look(clients, &clients.caller().await?.arn).await };
+    let (zones, types, existing, reservations, images, quotas, permissions) = tokio::try_join!(
+        zones(clients),
+        ec2::instance_types(clients, &kinds),
+        existing,
+        reservation::describe(clients, &spec.name, &reserved),
+        images(clients, spec),
+        quotas::look(clients, &spec.name),
+        permissions,
+    )?;
+    Ok(Facts { zones, offered, types, existing, reservations, images, quotas, permissions })
 }
 
 async fn images(
@@ -180,7 +184,8 @@ pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Findings, StackError> 
         problems.extend(crowded(spec, network));
     }
     problems.extend(quotas::short(spec, &facts.types, &facts.quotas));
-    Ok(Findings { problems, doubts: facts.permissions.doubt().into_iter().collect() })
+    let doubts = facts.permissions.doubt().into_iter().chain(facts.quotas.doubt());
+    Ok(Findings { problems, doubts: doubts.collect() })
 }
 
 /// An image that a pool names and that would not boot there.
@@ -320,6 +325,17 @@ mod tests {
         let narrow = "network.cidr: 102 nodes at most need 1648 addresses (16 a node), the private \
                       subnets of `10.0.0.0/20` have 1014";
         assert_eq!(nowhere[1], narrow);
+    }
+
+    #[test]
+    fn quotas_that_nobody_can_be_asked_for_are_a_doubt() {
+        let unasked = Some("could not list the quotas of `ec2`: no answer".to_owned());
+        let quotas = QuotaFacts { unasked, ..QuotaFacts::default() };
+        let found = verdict(&spec("10.0.0.0/16", 8), &Facts { quotas, ..facts(&["b"]) }).unwrap();
+        assert_eq!(found.problems, Vec::<Problem>::new());
+        let said = "whether the account's quotas suffice is not known: could not list the quotas of \
+                    `ec2`: no answer";
+        assert_eq!(found.doubts, [said]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{Filter, Instance};
+use contract::ErrorChain;
 use contract::names::TAG_FLEET;
 use serde_json::{Value, json};
 
@@ -31,6 +32,8 @@ pub struct Quota {
 pub struct QuotaFacts {
     /// The account's quotas by name; empty when these credentials may not ask.
     pub quotas: BTreeMap<String, Quota>,
+    /// Why nobody said what is allowed: a network without a way to Service Quotas.
+    pub unasked: Option<String>,
     /// vCPUs that run and are not the fleet's, by the name of the quota that they count under.
     pub vcpus: BTreeMap<String, u32>,
     /// VPCs that are not the fleet's.
@@ -85,6 +88,15 @@ fn quota_of_pool(pool: &PoolSpec) -> Option<&'static str> {
         Capacity::OnDemand | Capacity::Reserved(_) => quota_of(&pool.instance_type, false),
         Capacity::Spot => quota_of(&pool.instance_type, true),
         Capacity::Block(_) => None,
+    }
+}
+
+impl QuotaFacts {
+    /// What is in doubt because nobody could be asked.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        let why = self.unasked.as_ref()?;
+        Some(format!("whether the account's quotas suffice is not known: {why}"))
     }
 }
 
@@ -151,6 +163,11 @@ pub async fn look(clients: &Clients, fleet: &str) -> Result<QuotaFacts, AwsError
         match list(clients, service).await {
             Ok(found) => quotas.extend(found),
             Err(error) if error.is_denied() => {}
+            // Service Quotas has an endpoint of its own, which a closed network need not have.
+            Err(error @ AwsError::Unreachable { .. }) => {
+                let unasked = Some(ErrorChain(&error).to_string());
+                return Ok(QuotaFacts { unasked, ..QuotaFacts::default() });
+            }
             Err(error) => return Err(error),
         }
     }
@@ -175,6 +192,7 @@ pub async fn look(clients: &Clients, fleet: &str) -> Result<QuotaFacts, AwsError
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Ok(QuotaFacts {
         quotas,
+        unasked: None,
         vcpus,
         vpcs: number(vpcs.iter().filter(|vpc| foreign(vpc.tags())).count()),
         addresses: number(addresses.addresses().iter().filter(|a| foreign(a.tags())).count()),
@@ -193,7 +211,7 @@ fn count(instance: &Instance, vcpus: &mut BTreeMap<String, u32>) {
 }
 
 async fn list(clients: &Clients, service: &str) -> Result<BTreeMap<String, Quota>, AwsError> {
-    let quotas = Service::of(clients, "servicequotas");
+    let quotas = Service::of(clients, "servicequotas").briefly();
     let what = || format!("list the quotas of `{service}`");
     let mut found = BTreeMap::new();
     let mut token = Value::Null;
@@ -268,6 +286,7 @@ mod tests {
                 (ADDRESSES.to_owned(), quota("ec2", "L-0263D0A3", 5.0)),
             ]
             .into(),
+            unasked: None,
             vcpus: [("Running On-Demand P instances".to_owned(), used)].into(),
             vpcs: 4,
             addresses,

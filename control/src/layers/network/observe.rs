@@ -163,8 +163,17 @@ pub enum Surplus {
 pub async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<NetworkFacts, StackError> {
     let (clients, fleet) = (&world.clients, world.scope.fleet.as_str());
     let owned = filter(&format!("tag:{TAG_FLEET}"), fleet);
-    let mut facts = NetworkFacts { zones: zones(clients).await?, ..NetworkFacts::default() };
-    let mut vpcs = vpcs(clients, fleet, &owned).await?.into_iter();
+    let (zones, vpcs, gateways, subnets, addresses, nats, tables) = tokio::try_join!(
+        zones(clients),
+        vpcs(clients, fleet, &owned),
+        gateways(clients, fleet, &owned),
+        subnets(clients, fleet, &owned),
+        addresses(clients, fleet, &owned),
+        nats(clients, fleet, &owned),
+        tables(clients, fleet, &owned),
+    )?;
+    let mut facts = NetworkFacts { zones, ..NetworkFacts::default() };
+    let mut vpcs = vpcs.into_iter();
     facts.vpc = vpcs.next();
     facts.surplus.extend(vpcs.map(|vpc| Surplus::Vpc(vpc.id)));
     if let Some(id) = facts.vpc.as_ref().map(|vpc| vpc.id.clone()) {
@@ -178,19 +187,19 @@ pub async fn observe(world: &World, inputs: Option<&Inputs>) -> Result<NetworkFa
         }
     }
     observe_guests(world, inputs, &mut facts).await?;
-    let mut gateways = gateways(clients, fleet, &owned).await?.into_iter();
+    let mut gateways = gateways.into_iter();
     facts.gateway = gateways.next();
     facts.surplus.extend(gateways.map(Surplus::Gateway));
-    let (subnets, twice) = once(subnets(clients, fleet, &owned).await?, |s| s.name.clone());
+    let (subnets, twice) = once(subnets, |s| s.name.clone());
     facts.subnets = subnets;
     facts.surplus.extend(twice.into_iter().map(|s| Surplus::Subnet(s.id)));
-    let (addresses, twice) = once(addresses(clients, fleet, &owned).await?, |a| a.name.clone());
+    let (addresses, twice) = once(addresses, |a| a.name.clone());
     facts.addresses = addresses;
     facts.surplus.extend(twice.into_iter().map(|a| Surplus::Address(a.id)));
-    let (nats, twice) = once(nats(clients, fleet, &owned).await?, |n| n.name.clone());
+    let (nats, twice) = once(nats, |n| n.name.clone());
     facts.nats = nats;
     facts.surplus.extend(twice.into_iter().map(|n| Surplus::Nat(n.id)));
-    let (tables, twice) = once(tables(clients, fleet, &owned).await?, |t| t.name.clone());
+    let (tables, twice) = once(tables, |t| t.name.clone());
     facts.tables = tables;
     facts.surplus.extend(twice.into_iter().map(Surplus::Table));
     facts.tags = tags(clients, fleet, &facts.ids()).await?;
@@ -209,8 +218,10 @@ async fn observe_guests(
         facts.existing = Some(existing::observe(clients, named).await?);
     }
     if let Some(vpc) = &facts.vpc {
-        facts.interfaces = groups::interfaces_in(clients, &vpc.id).await?;
-        facts.security_groups = groups::security_groups_in(clients, &vpc.id, fleet).await?;
+        (facts.interfaces, facts.security_groups) = tokio::try_join!(
+            groups::interfaces_in(clients, &vpc.id),
+            groups::security_groups_in(clients, &vpc.id, fleet),
+        )?;
     } else if !matches!(spec, Some(NetworkSpec::Own(_))) {
         facts.security_groups = groups::security_groups_of(clients, fleet).await?;
         facts.shared = existing::shared(clients, fleet).await?;

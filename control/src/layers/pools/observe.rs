@@ -67,27 +67,29 @@ pub async fn observe(
     layer: Layer,
     inputs: Option<&Inputs>,
 ) -> Result<PoolsFacts, StackError> {
-    let mut facts = PoolsFacts {
-        templates: templates(&world.clients, &world.scope.fleet, layer).await?,
-        placement_groups: placement::list(&world.clients, &world.scope.fleet, layer).await?,
-        ..PoolsFacts::default()
-    };
+    let (clients, fleet) = (&world.clients, world.scope.fleet.as_str());
     // What the fleet file gives to another layer is not read for this one; what it does not name is.
     let elsewhere = |name: &str| {
         let mut pools = inputs.iter().flat_map(|inputs| &inputs.spec.pools);
         pools.any(|pool| pool.name == name && pool.class.layer() != layer)
     };
-    let groups = managed::list_some(&world.clients, &world.scope.fleet, |name| !elsewhere(name));
-    facts.groups = groups.await?.into_iter().filter(|g| g.layer == layer.label()).collect();
+    let (templates, placement_groups, mut groups) = tokio::try_join!(
+        templates(clients, fleet, layer),
+        placement::list(clients, fleet, layer),
+        managed::list_some(clients, fleet, |name| !elsewhere(name)),
+    )?;
+    groups.retain(|group| group.layer == layer.label());
+    let mut facts = PoolsFacts { templates, placement_groups, groups, ..PoolsFacts::default() };
     let Some(inputs) = inputs else { return Ok(facts) };
-    facts.tags = tags::observe(&world.clients, &world.scope.fleet, layer, &facts.groups).await?;
     let types: Vec<_> =
         inputs.spec.pools_of(layer).map(|pool| pool.instance_type.clone()).collect();
-    facts.types = ec2::instance_types(&world.clients, &types).await?;
     let reserved = inputs.spec.pools_of(layer).filter_map(|pool| pool.capacity.reservation());
     let reserved: Vec<String> = reserved.map(str::to_owned).collect();
-    facts.reservations =
-        reservation::describe(&world.clients, &world.scope.fleet, &reserved).await?;
+    (facts.tags, facts.types, facts.reservations) = tokio::try_join!(
+        tags::observe(clients, fleet, layer, &facts.groups),
+        ec2::instance_types(clients, &types),
+        reservation::describe(clients, fleet, &reserved),
+    )?;
     let mut resolved: BTreeMap<String, String> = BTreeMap::new();
     for pool in inputs.spec.pools_of(layer).filter(|pool| pool.image.is_none()) {
         let Some(kind) = facts.types.get(&pool.instance_type) else {
@@ -111,7 +113,7 @@ pub async fn observe(
         let parameter = image::parameter(&inputs.spec.kubernetes, kind);
         let id = match resolved.get(&parameter) {
             Some(id) => id.clone(),
-            None => image::resolve(&world.clients, &parameter).await?,
+            None => image::resolve(clients, &parameter).await?,
         };
         resolved.insert(parameter, id.clone());
         facts.images.insert(pool.name.clone(), id);
@@ -136,26 +138,17 @@ async fn templates(
         .try_collect()
         .await
         .attempted(|| format!("list the launch templates of `{fleet}`"))?;
-    let facts = a_few_at_once(found.iter().map(|found| template(clients, found))).await;
-    let facts: Result<Vec<_>, AwsError> = facts.into_iter().collect();
-    Ok(facts?.into_iter().flatten().collect())
+    let newest = newest(clients, &found).await?;
+    let facts = found.iter().filter_map(|one| fact(one, newest.get(one.launch_template_id()?)?));
+    Ok(facts.collect())
 }
 
-/// What is known of a template; none when the list is from before it was deleted.
-async fn template(
-    clients: &Clients,
-    template: &LaunchTemplate,
-) -> Result<Option<TemplateFact>, AwsError> {
-    let (Some(id), Some(name)) = (template.launch_template_id(), template.launch_template_name())
-    else {
-        return Ok(None);
-    };
-    let Some(newest) = newest(clients, id).await? else { return Ok(None) };
+fn fact(template: &LaunchTemplate, newest: &LaunchTemplateVersion) -> Option<TemplateFact> {
     let data = newest.launch_template_data();
     let kind = data.and_then(|data| data.instance_type());
-    Ok(Some(TemplateFact {
-        id: id.to_owned(),
-        name: name.to_owned(),
+    Some(TemplateFact {
+        id: template.launch_template_id()?.to_owned(),
+        name: template.launch_template_name()?.to_owned(),
         pool: tag_of(template.tags(), TAG_POOL).unwrap_or_default().to_owned(),
         version: template.latest_version_number().unwrap_or(1).to_string(),
         image: data.and_then(|data| data.image_id()).unwrap_or_default().to_owned(),
@@ -163,12 +156,35 @@ async fn template(
         spec: newest.version_description.clone().unwrap_or_default(),
         tags: tags::read(template.tags()),
         launched: data.map(tags::launched).unwrap_or_default(),
-    }))
+    })
 }
 
-/// The newest version; none when there is no such template. What it was made from stands in its description: a template's own tags belong
-/// to all of its versions.
-async fn newest(clients: &Clients, id: &str) -> Result<Option<LaunchTemplateVersion>, AwsError> {
+/// Up to so many templates are asked for one by one; for more, the newest versions of all that the
+/// account has take fewer calls (200 on a page, and no account has more than 5,000 templates).
+const ONE_BY_ONE: usize = 10;
+
+/// The newest versions, by template; without those that were deleted since they were listed. What one
+/// was made from stands in its description: a template's own tags belong to all of its versions.
+async fn newest(
+    clients: &Clients,
+    templates: &[LaunchTemplate],
+) -> Result<BTreeMap<String, LaunchTemplateVersion>, AwsError> {
+    let ids: Vec<&str> = templates.iter().filter_map(LaunchTemplate::launch_template_id).collect();
+    let found: Vec<LaunchTemplateVersion> = if ids.len() > ONE_BY_ONE {
+        let call = clients.ec2.describe_launch_template_versions().versions("$Latest");
+        let all = call.into_paginator().items().send().try_collect().await;
+        all.attempted(|| "describe the account's launch templates".to_owned())?
+    } else {
+        let each = a_few_at_once(ids.iter().map(|id| newest_of(clients, id))).await;
+        let each: Result<Vec<_>, AwsError> = each.into_iter().collect();
+        each?.into_iter().flatten().collect()
+    };
+    let by_id = |one: LaunchTemplateVersion| Some((one.launch_template_id.clone()?, one));
+    Ok(found.into_iter().filter_map(by_id).collect())
+}
+
+/// The newest version; none when there is no such template.
+async fn newest_of(clients: &Clients, id: &str) -> Result<Option<LaunchTemplateVersion>, AwsError> {
     let call = clients.ec2.describe_launch_template_versions().launch_template_id(id);
     let answer = call.versions("$Latest").send().await;
     match answer.attempted(|| format!("describe the launch template `{id}`")) {

@@ -64,14 +64,15 @@ async fn run(cli: &Cli) -> anyhow::Result<bool> {
     let at = |name: &str| -> PathBuf { dir.path().join(name) };
     let asked = |name: &str| cli.only.iter().any(|only| only == name);
     let mut figures = Vec::new();
-    if asked("plan") || asked("status") {
-        let stage = Stage::open(&at("sized")).await?;
-        if asked("plan") {
-            figures.extend(plan(&stage).await?);
-        }
-        if asked("status") {
-            figures.extend(status(&stage).await?);
-        }
+    // A lab each: `status` is asked of a fleet with one pool more than the system's.
+    if asked("plan") {
+        let stage = Stage::open(&at("pools")).await?;
+        figures.extend(plan(&stage).await?);
+        stage.world.down().await?;
+    }
+    if asked("status") {
+        let stage = Stage::open(&at("instances")).await?;
+        figures.extend(status(&stage).await?);
         stage.world.down().await?;
     }
     if asked("up") {
@@ -150,11 +151,16 @@ async fn plan(stage: &Stage) -> anyhow::Result<Vec<Figure>> {
     let (fleet, tarball) = (path(&stage.fleet)?, path(&stage.tarball)?);
     let args = ["plan", "-f", &fleet, "--agent-tarball", &tarball, "--detailed-exitcode"];
     stage.world.control(&args).await?.expect(ExitCode::Success)?;
-    let mut seconds = Vec::new();
+    let (mut seconds, mut processor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        seconds.push(measure(stage, &args).await?.seconds);
+        let run = measure(stage, &args).await?;
+        seconds.push(run.seconds);
+        processor.push(run.processor);
     }
-    Ok(vec![Figure::of(format!("plan of {POOLS} pools"), "s", seconds).within(2.0)])
+    Ok(vec![
+        Figure::of(format!("plan of {POOLS} pools"), "s", seconds).within(2.0),
+        Figure::of(format!("plan of {POOLS} pools: processor"), "s", processor),
+    ])
 }
 
 fn path(path: &Path) -> anyhow::Result<String> {
@@ -196,8 +202,9 @@ async fn launch(stage: &Stage) -> anyhow::Result<()> {
             ("MaxCount".to_owned(), count),
             ("TagSpecification.1.ResourceType".to_owned(), "instance".to_owned()),
         ];
-        let tags =
+        let ours =
             [("rollcall:fleet", "prod"), ("rollcall:layer", "gpu"), ("rollcall:pool", "many")];
+        let tags = ours.into_iter().chain([lab::instances::NODE_TAG]);
         for (number, (key, value)) in (1..).zip(tags) {
             let tag = format!("TagSpecification.1.Tag.{number}");
             parameters.push((format!("{tag}.Key"), key.to_owned()));

@@ -39,6 +39,12 @@ async fn what_the_account_does_not_allow_is_said_before_anything_is_touched() {
     assert!(calls.iter().all(|call| call.is_read()), "{calls:?}");
     let plenty = json!({"Running On-Demand P instances": 9999, "VPCs per Region": 5});
     stage.account.tell("quotas", &plenty).await.unwrap();
+    // In a network without a way to Service Quotas nobody says what is allowed.
+    let cut = json!([{"service": "servicequotas", "op": "*", "action": "reset"}]);
+    stage.account.lay(&cut).await.unwrap();
+    let doubt = control(&stage, "doctor", &file, &[]).await.expect(ExitCode::Success).unwrap();
+    assert!(doubt.stderr.contains("quotas suffice is not known"), "{}", doubt.stderr);
+    stage.account.lift().await.unwrap();
 
     write(&format!(", capacity: reserved, reservation: {id}, image: ami-00000000"));
     stage.account.tell("reservations", &json!({&id: {"state": "expired"}})).await.unwrap();

@@ -19,6 +19,7 @@ mod offers;
 mod operate_page;
 mod packages;
 mod pools;
+mod rates;
 mod refusals;
 mod renders;
 mod stack;

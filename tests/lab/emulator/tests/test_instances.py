@@ -287,3 +287,23 @@ def test_launch_templates_come_in_pages_and_none_is_lost(emulator: Emulator) -> 
     assert [len(page["LaunchTemplates"]) for page in pages] == [8, 8, 4]
     for name in names:
         ec2.delete_launch_template(LaunchTemplateName=name)
+
+
+def test_the_newest_versions_of_all_templates_come_in_pages(emulator: Emulator) -> None:
+    ec2 = emulator.client("ec2")
+    for number in range(20):
+        name = f"t-{number}"
+        ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"KeyName": "old"})
+        ec2.create_launch_template_version(
+            LaunchTemplateName=name, LaunchTemplateData={"KeyName": "new"}
+        )
+    pages = ec2.get_paginator("describe_launch_template_versions").paginate(
+        Versions=["$Latest"], PaginationConfig={"PageSize": 15}
+    )
+    found = [page["LaunchTemplateVersions"] for page in pages]
+    assert len(found) > 1 and all(len(page) == 15 for page in found[:-1])
+    ours = [one for page in found for one in page if one["LaunchTemplateName"].startswith("t-")]
+    assert {one["LaunchTemplateData"]["KeyName"] for one in ours} == {"new"}
+    assert len(ours) == 20
+    for one in ours:
+        ec2.delete_launch_template(LaunchTemplateId=one["LaunchTemplateId"])

@@ -14,3 +14,7 @@ pub mod node;
 mod restart;
 pub mod runner;
 pub mod services;
+
+/// An instance with this tag, `lab:node=none`, runs in AWS alone: no node boots from it. For fleets of
+/// a size that no machine boots.
+pub const NODE_TAG: (&str, &str) = ("lab:node", "none");

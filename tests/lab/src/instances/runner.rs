@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use contract::ErrorChain;
 use tokio::task::JoinHandle;
 
+use super::NODE_TAG;
 use super::loopback::Addresses;
 use super::node::{Node, NodeView, Surroundings};
 use crate::aws::{Instance, MadeImage};
@@ -52,6 +53,12 @@ impl Drop for Watching {
     }
 }
 
+/// Whether a node boots from the instance.
+fn boots(instance: &Instance) -> bool {
+    let (key, value) = NODE_TAG;
+    instance.tags.get(key).is_none_or(|found| found != value)
+}
+
 impl Runner {
     /// A runner without nodes.
     #[must_use]
@@ -94,7 +101,7 @@ impl Runner {
         };
         let there: HashSet<String> = instances
             .iter()
-            .filter(|i| i.state == "running" || is_stopped(i))
+            .filter(|i| boots(i) && (i.state == "running" || is_stopped(i)))
             .map(|i| i.instance_id.clone())
             .collect();
         for instance in instances {

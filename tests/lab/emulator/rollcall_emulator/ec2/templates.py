@@ -8,6 +8,8 @@ from .errors import check_user_data, ec2_error
 
 # Templates on a page where nothing else is asked for.
 PAGE = 200
+# More than an account may have of anything.
+EVERYTHING = 1_000_000
 
 
 def install() -> None:
@@ -65,6 +67,23 @@ def install() -> None:
         creator = f"arn:{self.partition}:iam::{self.current_account}:root"
         page = found[start : start + size]
         answer: dict[str, Any] = {"LaunchTemplates": [described(one, creator) for one in page]}
+        if start + size < len(found):
+            answer["NextToken"] = str(start + size)
+        return ActionResult(answer)
+
+    @override(EC2Backend, "describe_launch_template_versions")
+    def describe_versions_backend(original: Any, self: Any, **asked: Any) -> Any:
+        """All that was asked for: pages are the response's."""
+        return original(self, **{**asked, "max_results": EVERYTHING})
+
+    @override(LaunchTemplates, "describe_launch_template_versions")
+    def describe_versions(original: Any, self: Any) -> ActionResult:
+        """Pages as EC2 has them; moto cuts the list after 15 and says nothing of the rest."""
+        answer: dict[str, Any] = dict(original(self).result)
+        size = self._get_int_param("MaxResults", PAGE)
+        start = int(self._get_param("NextToken") or 0)
+        found = answer["LaunchTemplateVersions"]
+        answer["LaunchTemplateVersions"] = found[start : start + size]
         if start + size < len(found):
             answer["NextToken"] = str(start + size)
         return ActionResult(answer)

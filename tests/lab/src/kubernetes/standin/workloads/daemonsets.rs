@@ -1,5 +1,6 @@
 //! The DaemonSet controller: one pod on every node that fits, and a status that tells the truth.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -44,9 +45,14 @@ fn plan(set: &Value, nodes: &[Arc<Value>], own: &[Arc<Value>]) -> Plan {
     let hash = pods::template_hash(set);
     let (mut place, mut gone) = (Vec::new(), Vec::new());
     let (mut desired, mut current, mut updated, mut ready, mut misscheduled) = (0, 0, 0, 0, 0);
+    let mut by_node: HashMap<&str, Vec<&Arc<Value>>> = HashMap::new();
+    for pod in own {
+        let name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        by_node.entry(name).or_default().push(pod);
+    }
     for node in nodes {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
-        let mut here = own.iter().filter(|pod| pod["spec"]["nodeName"] == name);
+        let mut here = by_node.remove(name).unwrap_or_default().into_iter();
         let pod = here.next();
         gone.extend(here.cloned());
         let (fits, stays) = verdict(&spec, node);

@@ -1,7 +1,7 @@
 //! Node lifecycle: silence becomes `Unknown`, conditions become taints, and what the cloud knows of an
 //! instance reaches its Node; a terminated instance's Node goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,7 @@ pub(super) fn reconcile(
     heartbeats: &mut Heartbeats,
     grace: Duration,
 ) {
+    let mut quiet = HashSet::new();
     for node in node_objects(store) {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let lease = store.get(&LEASES, LEASE_NAMESPACE, name);
@@ -68,9 +69,10 @@ pub(super) fn reconcile(
             node["spec"]["taints"] = tainted(node).into();
         });
         if silent {
-            unready_pods(store, name);
+            quiet.insert(name.to_owned());
         }
     }
+    unready_pods(store, &quiet);
 }
 
 /// What changes whenever kubelet is heard of.
@@ -126,10 +128,14 @@ fn tainted(node: &Value) -> Vec<Value> {
     taints
 }
 
-/// Pods of a silent node are not ready for anybody.
-fn unready_pods(store: &Store, node: &str) {
+/// Pods of silent nodes are not ready for anybody.
+fn unready_pods(store: &Store, quiet: &HashSet<String>) {
+    if quiet.is_empty() {
+        return;
+    }
     for pod in store.list(&PODS, "").objects {
-        if pod["spec"]["nodeName"] == node && is_ready(&pod) {
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        if quiet.contains(node) && is_ready(&pod) {
             amend(store, &PODS, &pod, |pod| {
                 let conditions = pod["status"]["conditions"].as_array_mut();
                 for condition in conditions.into_iter().flatten() {
