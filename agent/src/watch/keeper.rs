@@ -135,9 +135,13 @@ impl Keeper {
         if !is_news && xids.is_empty() && lines.is_empty() {
             return;
         }
-        let is_round = std::mem::replace(&mut self.round, observed.round) != observed.round;
-        let actions = match &self.evidence {
-            Some(evidence) => self.step(&evidence.clone(), is_round, &xids, &lines),
+        let actions = match self.evidence.clone() {
+            Some(evidence) => {
+                // One that came before anybody knew what the node should have is news when that is known:
+                // what it counts is where totals start, and nothing is called well that was not looked at.
+                let is_round = std::mem::replace(&mut self.round, observed.round) != observed.round;
+                self.step(&evidence, is_round, &xids, &lines)
+            }
             // What is logged on a node of which nobody knows what it is yet is kept for later.
             None if !xids.is_empty() || !lines.is_empty() => {
                 self.step(&unknown(), false, &xids, &lines)

@@ -117,6 +117,27 @@ fn a_dead_fabric_manager_is_seen_and_its_return_too() {
     watch.until(LONG, |text| stands(text, "True"));
 }
 
+/// The GPUs are sampled before anybody knows which instance this is. A recovery that fails between that round
+/// and the next one is counted, and the node is called healthy on the strength of a round alone.
+#[test]
+fn totals_start_with_the_first_sample_not_with_the_first_after_the_join() {
+    let state = nvml_sim::profile::for_instance_type("p6-b200.48xlarge").unwrap();
+    let joined = Joined::new(&state);
+    let report = joined.node.path().join(REPORT_PATH.trim_start_matches('/'));
+    let kept = fs::read_to_string(&report).unwrap();
+    fs::remove_file(&report).unwrap();
+    let watch = Watch::start(&joined.node);
+    watch.until(LONG, |text| up(text) == (8, 0));
+    joined.write(REPORT_PATH, &kept.replace("p5.48xlarge", "p6-b200.48xlarge"));
+    watch.until(LONG, |text| stands(text, "True"));
+    let mut broken = state.clone();
+    let fault: Fault = "nvlink-recovery-failed=2".parse().unwrap();
+    fault.apply(&mut broken);
+    joined.node.set(&broken);
+    let text = watch.until(LONG, |text| stands(text, "False"));
+    assert!(text.contains("NvlinkRecoveryFailed"), "{text}");
+}
+
 /// With no driver there is no helper to ask, and still more than one sighting.
 #[test]
 fn a_driver_that_goes_is_named_and_its_return_too() {
