@@ -9,7 +9,7 @@
 //! - [`join_report`] and [`console`]: what a node leaves behind; [`diagnosis`]: what a look at it shows;
 //! - [`agent_config`]: what `control` writes for the agent;
 //! - [`names`]: tags, parameter paths, files, units, conditions;
-//! - [`dra`]: how many GPUs a node's ResourceSlices offer;
+//! - [`offer`] and [`dra`]: how many GPUs a node has for pods, and how many are on offer;
 //! - [`exit_code`], [`outcome`], [`error_chain`]: how both programs end and speak.
 //!
 //! The crate depends on serde alone: no IO, no async, no clock. Every wire type has a golden file in
@@ -24,6 +24,7 @@ pub mod error_chain;
 pub mod exit_code;
 pub mod join_report;
 pub mod names;
+pub mod offer;
 pub mod outcome;
 pub mod phase;
 pub mod policy;

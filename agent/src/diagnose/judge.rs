@@ -208,7 +208,7 @@ fn ready(survey: &Survey) -> Gate {
     let Some(node) = survey.node.as_ref().filter(|node| matches!(node.facts, Ok(Some(_)))) else {
         return unknown(phase, "there is no Node object to look at");
     };
-    let devices = survey.drivers.as_ref().map(|survey| drivers::Devices::of(&survey.facts));
+    let devices = survey.drivers.as_ref().map(|survey| survey.facts.devices());
     let devices = devices.unwrap_or_default();
     let wanted = Wanted { devices, offer: survey.config().gpu_offer };
     let facts =

@@ -204,6 +204,14 @@ pub struct Readings {
     pub activity: Option<Activity>,
 }
 
+impl GpuSample {
+    /// The MIG devices that it is divided into; none where it is whole.
+    #[must_use]
+    pub fn parts(&self) -> Option<u32> {
+        (self.readings.mig == Some(true)).then(|| self.readings.mig_devices.unwrap_or_default())
+    }
+}
+
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

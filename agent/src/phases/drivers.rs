@@ -8,7 +8,7 @@
 mod facts;
 mod verdict;
 
-pub use facts::{Devices, DriverFacts, Services, fingerprint, gather, gather_with};
+pub use facts::{DriverFacts, Services, fingerprint, gather, gather_with};
 pub use verdict::{after_join, report, verdict};
 
 use contract::AgentConfig;

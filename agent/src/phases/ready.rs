@@ -4,7 +4,7 @@ pub mod ipamd;
 pub mod offer;
 
 use contract::agent_config::GpuOffer;
-use contract::names::{RESOURCE_GPU, RESOURCE_MIG_PREFIX};
+use contract::offer::{Devices, Plugged};
 use contract::{ErrorChain, Finding, Phase, Reason, Verdict};
 use serde_json::Value;
 
@@ -12,7 +12,6 @@ use self::ipamd::Ipamd;
 pub use self::offer::{Slices, look_at_slices};
 use crate::host::Deadline;
 use crate::kube::Client;
-use crate::phases::drivers::Devices;
 
 /// What the Node object says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,14 +22,10 @@ pub struct Facts {
     pub ready: String,
     /// Its message.
     pub message: String,
-    /// GPUs that kubelet has been offered; `None` while nothing has registered.
-    pub capacity: Option<u32>,
-    /// GPUs that pods may have.
-    pub allocatable: Option<u32>,
-    /// MIG devices by profile that kubelet has been offered, all of them.
-    pub parts: u32,
-    /// MIG devices by profile that pods may have.
-    pub parts_allocatable: u32,
+    /// What kubelet has been offered.
+    pub capacity: Plugged,
+    /// What of it pods may have.
+    pub allocatable: Plugged,
     /// How the VPC CNI's daemon is, where the network is its.
     pub ipamd: Ipamd,
     /// GPUs in this node's ResourceSlices.
@@ -66,20 +61,16 @@ impl Facts {
         let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
         let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
         let text = |key: &str| ready.and_then(|c| c[key].as_str()).unwrap_or_default().to_owned();
-        let gpus = |key: &str| node["status"][key][RESOURCE_GPU].as_str()?.parse().ok();
-        let parts = |key: &str| -> u32 {
+        let plugged = |key: &str| {
             let all = node["status"][key].as_object().into_iter().flatten();
-            let by_profile = all.filter(|(name, _)| name.starts_with(RESOURCE_MIG_PREFIX));
-            by_profile.filter_map(|(_, count)| count.as_str()?.parse::<u32>().ok()).sum()
+            Plugged::of(all.filter_map(|(name, count)| Some((name.as_str(), count.as_str()?))))
         };
         Self {
             unread: None,
             ready: text("status"),
             message: text("message"),
-            capacity: gpus("capacity"),
-            allocatable: gpus("allocatable"),
-            parts: parts("capacity"),
-            parts_allocatable: parts("allocatable"),
+            capacity: plugged("capacity"),
+            allocatable: plugged("allocatable"),
             ipamd: Ipamd::Unknown,
             slices: Slices::NotAsked,
         }
@@ -258,8 +249,8 @@ mod tests {
     fn a_plugin_that_withdraws_its_gpus_is_not_absent() {
         let facts = Facts {
             ready: "True".into(),
-            capacity: Some(8),
-            allocatable: Some(0),
+            capacity: Plugged { gpus: Some(8), parts: 0 },
+            allocatable: Plugged { gpus: Some(0), parts: 0 },
             ..Facts::default()
         };
         assert_eq!(word(&facts, WANTED), "GpuAllocatableShort");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use contract::agent_config::{CniKind, Deadlines, GpuOffer};
 use contract::join_report::Repair;
 use contract::names::{UNIT_KUBELET, UNIT_NODEADM_CONFIG, WATCH_SETTINGS_PATH, evidence_key};
+use contract::offer::Devices;
 use contract::{AgentConfig, ErrorChain, Finding, Phase, Reason, Verdict};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,7 +29,6 @@ use crate::host::systemd::UnitState;
 use crate::host::{Deadline, clock, files};
 use crate::kube::{self, Cluster};
 use crate::phases::configure::{self, NodeConfig};
-use crate::phases::drivers::Devices;
 use crate::phases::gate::{CniProven, ConfigurationWritten, DriversProven, Reachable};
 use crate::phases::identify::{self, Document};
 use crate::phases::register::Proofs;
@@ -433,7 +433,7 @@ impl<'a> Walk<'a> {
         };
         let matter = Matter { recorder: self.recorder, gate: &known.gate, phase };
         let proof = prove_and_mend(matter, deadline, gather, judge, mend).await;
-        let seen = proof.facts.map(|facts| Devices::of(&facts));
+        let seen = proof.facts.map(|facts| facts.devices());
         let proven = DriversProven::of(&proof.verdict).ok_or(Closed)?;
         Ok((proven, seen.unwrap_or_default()))
     }

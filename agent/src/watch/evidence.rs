@@ -70,6 +70,7 @@ pub(super) fn of(observed: &Observed, reads_log: bool) -> Option<Evidence> {
         pci: gpu.pci.clone(),
         uuid: gpu.uuid.clone(),
         answers: gpu.error.is_none(),
+        parts: gpu.parts(),
         recovery: gpu.readings.recovery_action,
     });
     let unheard = (!reads_log && !observed.listens)

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use contract::agent_config::GpuOffer;
-use contract::names::RESOURCE_GPU;
+use contract::names::{CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY};
+use contract::offer::{Devices, Offered, Plugged};
 use contract::{ConsoleLine, JoinReport};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::kube::NodeFacts;
+use crate::kube::{ConditionFacts, NodeFacts};
 
 /// A fact that may not be had: not read is not the same as not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,20 +179,59 @@ pub struct NodeEvidence {
 }
 
 impl NodeEvidence {
-    /// GPUs on offer to pods, the way this pool offers them; none when nothing names them.
+    /// The Node's condition about its GPUs.
     #[must_use]
-    pub fn gpus_offered(&self) -> Option<u32> {
+    pub fn hardware(&self) -> Option<&ConditionFacts> {
+        let node = self.node.present()?;
+        // Where eks-node-monitoring-agent owns the first one, ours is the second: it outranks.
+        node.condition(CONDITION_GPU_NODE_HEALTHY)
+            .or_else(|| node.condition(CONDITION_ACCELERATED_HARDWARE))
+    }
+
+    /// How MIG divides its GPUs, as its agent says; none where it does not, or nobody says.
+    #[must_use]
+    pub fn divided(&self) -> Option<Devices> {
+        let said = self.hardware().filter(|condition| condition.is_true())?;
+        said.message.parse().ok().filter(|devices: &Devices| devices.divided > 0)
+    }
+
+    /// What pods can have of its GPUs, the way this pool offers them; none when nothing names them.
+    #[must_use]
+    pub fn offered(&self) -> Known<Option<Offered>> {
+        let devices = self.divided().or(self.gpus_expected.map(Devices::whole));
         match self.instance.offer {
-            GpuOffer::DevicePlugin => self.node.present()?.offers(RESOURCE_GPU),
-            GpuOffer::Dra => self.slices.present().copied(),
-            GpuOffer::None => None,
+            GpuOffer::DevicePlugin => {
+                let plugged = self.node.present().map(NodeFacts::plugged).unwrap_or_default();
+                match devices {
+                    _ if plugged == Plugged::default() => Known::Known(None),
+                    Some(devices) if plugged.parts == 0 || devices.divided > 0 => {
+                        Known::Known(Some(devices.plugged(plugged)))
+                    }
+                    _ => Known::Unknown("nobody says how MIG divides the GPUs".into()),
+                }
+            }
+            GpuOffer::Dra => match (&self.slices, devices) {
+                (Known::Unknown(why), _) => Known::Unknown(why.clone()),
+                (Known::Known(Some(count)), Some(devices)) => {
+                    Known::Known(Some(devices.sliced(*count)))
+                }
+                (Known::Known(_), _) => Known::Known(None),
+            },
+            GpuOffer::None => Known::Known(None),
         }
+    }
+
+    /// What is counted: MIG devices, too, where there are any.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.divided().is_some() { "GPUs and MIG devices" } else { "GPUs" }
     }
 
     /// Whether all GPUs are on offer, where any are to be.
     #[must_use]
-    pub fn offers_all(&self, expected: u32) -> bool {
-        self.instance.offer == GpuOffer::None || self.gpus_offered() == Some(expected)
+    pub fn offers_all(&self) -> bool {
+        self.instance.offer == GpuOffer::None
+            || self.offered().present().is_some_and(|offered| offered.is_whole())
     }
 }
 

@@ -52,10 +52,13 @@ pub struct NodeVerdict {
     pub phase: Option<Phase>,
     /// Whether a gate may go on, and how.
     pub state: NodeState,
-    /// GPUs that its instance type has.
+    /// GPUs that its instance type has; where MIG divides them and its parts are offered, with these.
     pub gpus_expected: Option<u32>,
-    /// GPUs that it offers to pods.
+    /// How many of them it offers to pods.
     pub gpus_offered: Option<u32>,
+    /// What is counted: `GPUs`, or `GPUs and MIG devices`.
+    #[serde(skip)]
+    pub gpus_unit: &'static str,
     /// Named causes, the first one first.
     pub reasons: Vec<Finding>,
 }
@@ -135,6 +138,7 @@ pub fn verdict_of(evidence: &NodeEvidence, index: usize, now: Timestamp) -> Node
     let conclusion = verdict::conclude(evidence, now);
     let instance = &evidence.instance;
     let node = evidence.node.present();
+    let offered = evidence.offered().present().copied();
     NodeVerdict {
         instance: instance.id.clone(),
         pool: instance.pool.clone(),
@@ -147,8 +151,9 @@ pub fn verdict_of(evidence: &NodeEvidence, index: usize, now: Timestamp) -> Node
         stage: conclusion.stage,
         phase: conclusion.phase,
         state: conclusion.state,
-        gpus_expected: evidence.gpus_expected,
-        gpus_offered: evidence.gpus_offered(),
+        gpus_expected: offered.map_or(evidence.gpus_expected, |offered| Some(offered.wanted)),
+        gpus_offered: offered.map(|offered| offered.offered),
+        gpus_unit: evidence.unit(),
         reasons: conclusion.reasons,
     }
 }

@@ -3,6 +3,7 @@
 
 use contract::agent_config::GpuOffer;
 use contract::join_report::{JoinOutcome, PhaseState};
+use contract::offer::Offered;
 use contract::{Finding, Phase, Reason, ReasonName};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -365,13 +366,16 @@ fn kubernetes_lines(
             );
         }
     }
-    match (evidence.node.gpus_offered(), evidence.node.gpus_expected) {
-        (offered, Some(expected))
-            if expected > 0 && evidence.node.instance.offer != GpuOffer::None =>
-        {
-            add("kubernetes", format!("{} of {expected} GPUs on offer", offered.unwrap_or(0)));
-        }
-        _ => {}
+    let expected = evidence.node.gpus_expected.unwrap_or_default();
+    if expected > 0 && evidence.node.instance.offer != GpuOffer::None {
+        let line = match evidence.node.offered() {
+            Known::Known(Some(Offered { offered, wanted })) => {
+                format!("{offered} of {wanted} {} on offer", evidence.node.unit())
+            }
+            Known::Known(None) => format!("0 of {expected} GPUs on offer"),
+            Known::Unknown(why) => format!("GPUs on offer are not known: {why}"),
+        };
+        add("kubernetes", line);
     }
     match &evidence.events {
         Known::Unknown(why) => add("kubernetes", why.clone()),

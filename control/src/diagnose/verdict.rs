@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use contract::agent_config::GpuOffer;
 use contract::join_report::JoinOutcome;
-use contract::names::{CONDITION_ACCELERATED_HARDWARE, CONDITION_GPU_NODE_HEALTHY, RESOURCE_GPU};
+use contract::names::{CONDITION_ACCELERATED_HARDWARE, RESOURCE_GPU};
+use contract::offer::Offered;
 use contract::verdict::rank;
 use contract::{Finding, Phase, Reason, ReasonName};
 use jiff::Timestamp;
 
-use super::facts::{Author, NodeEvidence, NodeState, ReportFacts, Stage};
+use super::facts::{Author, Known, NodeEvidence, NodeState, ReportFacts, Stage};
 use crate::kube::{ConditionFacts, NodeFacts};
 
 /// From launch to registration, which is the agent's own deadline: Karpenter gives up at 900 s.
@@ -83,11 +84,11 @@ fn registered(evidence: &NodeEvidence, node: &NodeFacts, now: Timestamp) -> Conc
     // Tag and console speak of the time before kubelet, and may be late in being renewed.
     let (phase, mut reasons) = believed_report(evidence).map(said_by).unwrap_or_default();
     let expected = evidence.gpus_expected.unwrap_or(0);
-    let hardware = hardware_condition(node);
+    let hardware = evidence.hardware();
     let stage = if !node.is_ready() {
         Stage::NotReady
     } else if expected == 0
-        || (hardware.is_some_and(ConditionFacts::is_true) && evidence.offers_all(expected))
+        || (hardware.is_some_and(ConditionFacts::is_true) && evidence.offers_all())
     {
         Stage::Proven
     } else {
@@ -126,20 +127,20 @@ fn overdue(stage: Stage, evidence: &NodeEvidence, node: &NodeFacts, expected: u3
         GpuOffer::Dra => "GPU in a ResourceSlice",
         GpuOffer::DevicePlugin | GpuOffer::None => RESOURCE_GPU,
     };
-    match evidence.gpus_offered() {
-        // Slices that cannot be read are no sign that there are none.
-        None if evidence.slices.why_unknown().is_some() => Vec::new(),
-        None if !evidence.offers_all(expected) => vec![Finding::new(
+    match evidence.offered() {
+        // Slices that cannot be read are no sign that there are none, nor are MIG devices that nobody counts.
+        Known::Unknown(_) => Vec::new(),
+        Known::Known(None) if !evidence.offers_all() => vec![Finding::new(
             Reason::DevicePluginAbsent,
             Phase::Ready,
             format!("the node is Ready and offers no {what} (expected {expected})"),
         )],
-        Some(offered) if offered != expected => vec![Finding::new(
+        Known::Known(Some(Offered { offered, wanted })) if offered < wanted => vec![Finding::new(
             Reason::GpuAllocatableShort,
             Phase::Ready,
-            format!("{offered} of {expected} GPUs are on offer"),
+            format!("{offered} of {wanted} {} are on offer", evidence.unit()),
         )],
-        None | Some(_) => vec![outside(
+        Known::Known(_) => vec![outside(
             Reason::AgentSilent,
             format!(
                 "{}, and no agent says that they work: condition {} is not True",
@@ -227,12 +228,6 @@ fn tag_finding(tag: &str) -> Option<Finding> {
         summary: reason.entry().meaning.trim_end_matches('.').to_owned(),
         evidence: Vec::new(),
     })
-}
-
-fn hardware_condition(node: &NodeFacts) -> Option<&ConditionFacts> {
-    // Where eks-node-monitoring-agent owns the first one, ours is the second: it outranks.
-    node.condition(CONDITION_GPU_NODE_HEALTHY)
-        .or_else(|| node.condition(CONDITION_ACCELERATED_HARDWARE))
 }
 
 /// Our own reason stands in the condition's message; its reason is eks-node-monitoring-agent's word.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::kube::api::{Api, ListParams};
+use contract::offer::Plugged;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use serde::Serialize;
@@ -76,10 +77,10 @@ impl NodeFacts {
         self.conditions.get(kind)
     }
 
-    /// How many of a whole-number resource it offers; none when it does not name the resource.
+    /// The GPUs that a device plugin offers to pods.
     #[must_use]
-    pub fn offers(&self, resource: &str) -> Option<u32> {
-        self.allocatable.get(resource)?.parse().ok()
+    pub fn plugged(&self) -> Plugged {
+        Plugged::of(self.allocatable.iter().map(|(name, count)| (name.as_str(), count.as_str())))
     }
 }
 
@@ -199,8 +200,7 @@ mod tests {
         assert_eq!(facts.instance_id(), Some("i-0abc"));
         assert!(!facts.is_ready());
         assert_eq!(facts.condition("Ready").unwrap().reason, "KubeletNotReady");
-        assert_eq!(facts.offers("nvidia.com/gpu"), Some(8));
-        assert_eq!(facts.offers("cpu"), None);
+        assert_eq!(facts.plugged(), Plugged { gpus: Some(8), parts: 0 });
         assert_eq!(facts.taints, ["nvidia.com/gpu=true:NoSchedule"]);
         assert_eq!(facts.created.as_deref(), Some("2026-11-20T20:00:00Z"));
         assert_eq!(facts.kubelet_version, "v1.34.2-eks-1");

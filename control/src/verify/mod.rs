@@ -140,13 +140,15 @@ fn gpus(facts: &Facts) -> Check {
         let detail = "no node has GPUs".to_owned();
         return Check { name: "gpus", outcome: Outcome::Skipped, detail, same };
     }
-    let expected: u32 = gpu_nodes.iter().filter_map(|node| node.gpus_expected).sum();
-    let offered: u32 = gpu_nodes.iter().filter_map(|node| node.gpus_offered).sum();
-    let short = gpu_nodes
-        .iter()
-        .filter(|node| node.state != NodeState::Ready || node.gpus_offered != node.gpus_expected);
-    let short: Vec<_> = short.map(|node| node.place()).collect();
-    let mut detail = format!("{offered} of {expected} proven and on offer");
+    // Ready is a node whose GPUs are proven and, the way its pool offers them, all on offer.
+    let (ready, short): (Vec<&NodeVerdict>, Vec<&NodeVerdict>) =
+        gpu_nodes.into_iter().partition(|node| node.state == NodeState::Ready);
+    let count = |nodes: &[&NodeVerdict]| -> u32 {
+        nodes.iter().filter_map(|node| node.gpus_expected).sum()
+    };
+    let (proven, expected) = (count(&ready), count(&ready) + count(&short));
+    let short: Vec<_> = short.into_iter().map(NodeVerdict::place).collect();
+    let mut detail = format!("{proven} of {expected} proven and on offer");
     if !short.is_empty() {
         detail.push_str(&format!("; not on {}", short.join(", ")));
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use contract::offer::Devices;
 use tokio::time::timeout_at;
 
 use super::{Expected, verdict};
@@ -71,39 +72,6 @@ pub struct DriverFacts {
     pub stuck: Vec<StuckProcess>,
     /// How long the node has been up, or been looked at, whichever is longer.
     pub up: Duration,
-}
-
-/// The GPUs that answer, as they can be offered to pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Devices {
-    /// All of them.
-    pub gpus: u32,
-    /// Those of them that MIG divides.
-    pub divided: u32,
-    /// The parts of these, together.
-    pub parts: u32,
-}
-
-impl Devices {
-    /// Counts them.
-    #[must_use]
-    pub fn of(facts: &DriverFacts) -> Self {
-        let mut devices = Self::default();
-        for gpu in facts.nvml.gpus.iter().filter(|gpu| gpu.error.is_none()) {
-            devices.gpus += 1;
-            if gpu.readings.mig == Some(true) {
-                devices.divided += 1;
-                devices.parts += gpu.readings.mig_devices.unwrap_or_default();
-            }
-        }
-        devices
-    }
-
-    /// So many, none of them divided.
-    #[must_use]
-    pub const fn whole(gpus: u32) -> Self {
-        Self { gpus, divided: 0, parts: 0 }
-    }
 }
 
 /// The daemons beside the driver; none where systemd has not said how one is.
@@ -179,11 +147,25 @@ impl DriverFacts {
     /// Has the GPUs compute, where nothing else is found wrong with them. CUDA counts the parts of divided
     /// ones, and one of these at a time: there it shows nothing.
     pub async fn ask_canary(&mut self, root: &Root, expected: &Expected, deadline: Deadline) {
-        let is_divided = Devices::of(self).divided > 0;
+        let is_divided = self.devices().divided > 0;
         if !is_divided && verdict(self, expected).is_open() {
             let left = deadline.remaining().saturating_sub(RESERVE);
             self.canary = canary::ask(root, Deadline::within(left)).await;
         }
+    }
+
+    /// The GPUs that answer, as they can be offered to pods.
+    #[must_use]
+    pub fn devices(&self) -> Devices {
+        let mut devices = Devices::default();
+        for gpu in self.nvml.gpus.iter().filter(|gpu| gpu.error.is_none()) {
+            devices.gpus += 1;
+            if let Some(parts) = gpu.parts() {
+                devices.divided += 1;
+                devices.parts += parts;
+            }
+        }
+        devices
     }
 
     /// Where a GPU is. One that does not answer is told by its turn: NVML counts in bus order.

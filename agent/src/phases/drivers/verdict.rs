@@ -13,7 +13,7 @@ use contract::join_report::{Gpu, Gpus};
 use contract::verdict::rank;
 use contract::{Finding, Phase, Reason, Verdict};
 
-use super::{Devices, DriverFacts, Expected};
+use super::{DriverFacts, Expected};
 use crate::gpu::checks::{self, Found};
 use crate::gpu::expected::{Count, Expectation};
 use crate::gpu::sample::GpuSample;
@@ -59,7 +59,7 @@ pub fn report(facts: &DriverFacts, expected: &Expected) -> Gpus {
     let seen = Seen::of(facts, expected);
     let asked = facts.nvml.driver.is_some();
     let found = checks::health(facts, expected);
-    let devices = Devices::of(facts);
+    let devices = facts.devices();
     Gpus {
         expected: match seen.expectation.count {
             Count::Exactly(count) => Some(count),

@@ -2,13 +2,13 @@
 
 use contract::agent_config::GpuOffer;
 use contract::names::{DRA_DRIVER, RESOURCE_GPU};
+use contract::offer::Devices;
 use contract::{ErrorChain, Finding, Phase, Reason, dra};
 use serde_json::Value;
 
 use super::Facts;
 use crate::host::Deadline;
 use crate::kube::{Client, KubeError};
-use crate::phases::drivers::Devices;
 
 /// What the ResourceSlices of the node's GPU driver hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,43 +84,25 @@ pub(super) fn twice(facts: &Facts) -> Option<Finding> {
     Some(Finding::new(Reason::GpuAdvertisedTwice, Phase::Ready, what))
 }
 
-/// NVIDIA's device plugin: extended resources of the Node. Where MIG divides GPUs, its strategy says as
-/// what: `none`, GPUs all the same; `single`, each part as a GPU; `mixed`, parts by their profile.
+/// NVIDIA's device plugin: extended resources of the Node.
 struct DevicePlugin;
-
-impl DevicePlugin {
-    fn is_whole(facts: &Facts, devices: Devices) -> bool {
-        let Devices { gpus, divided, parts } = devices;
-        let (offered, by_profile) =
-            (facts.allocatable.unwrap_or_default(), facts.parts_allocatable);
-        if divided == 0 {
-            return offered >= gpus;
-        }
-        let undivided = gpus - divided;
-        let is_mixed = by_profile >= parts && offered >= undivided;
-        let is_single = by_profile == 0 && offered >= undivided + parts;
-        // Exactly: more would be parts, and then all of them must be there.
-        let is_none = by_profile == 0 && offered == gpus;
-        (is_mixed && by_profile > 0) || is_single || is_none
-    }
-}
 
 impl Offering for DevicePlugin {
     fn on_offer(&self, facts: &Facts) -> Option<u32> {
-        facts.allocatable
+        facts.allocatable.gpus
     }
 
     fn missing(&self, facts: &Facts, devices: Devices) -> Option<(Reason, String)> {
         let Devices { gpus, divided, parts } = devices;
-        let offered = facts.allocatable.unwrap_or_default();
-        let ever = facts.capacity.unwrap_or_default();
-        if Self::is_whole(facts, devices) {
+        let offered = facts.allocatable.gpus.unwrap_or_default();
+        let ever = facts.capacity.gpus.unwrap_or_default();
+        if devices.plugged(facts.allocatable).is_whole() {
             None
-        } else if offered + ever + facts.parts_allocatable + facts.parts == 0 {
+        } else if facts.allocatable.is_empty() && facts.capacity.is_empty() {
             let what = format!("no `{RESOURCE_GPU}` on offer, NVML sees {gpus} GPUs");
             Some((Reason::DevicePluginAbsent, what))
         } else if divided > 0 {
-            let by_profile = facts.parts_allocatable;
+            let by_profile = facts.allocatable.parts;
             let what = format!(
                 "{offered} GPUs and {by_profile} MIG devices are allocatable, NVML sees {gpus} GPUs, {divided} of them in {parts} MIG devices"
             );
@@ -152,7 +134,7 @@ impl Offering for ResourceSlices {
             Slices::Unread(why) => {
                 Some((Reason::DevicePluginAbsent, format!("ResourceSlices cannot be read: {why}")))
             }
-            Slices::Seen { allocatable, .. } if *allocatable >= gpus => None,
+            Slices::Seen { allocatable, .. } if devices.sliced(*allocatable).is_whole() => None,
             Slices::Seen { capacity: 0, .. } => {
                 let what =
                     format!("no GPU in a ResourceSlice of `{DRA_DRIVER}`, NVML sees {gpus} GPUs");

@@ -101,6 +101,8 @@ pub struct GpuLook {
     pub uuid: String,
     /// Whether it answers without an error.
     pub answers: bool,
+    /// The MIG devices that it is divided into; none where it is whole.
+    pub parts: Option<u32>,
     /// The recovery action that the driver asks for, field 230; none where it knows of none.
     pub recovery: Option<u64>,
 }

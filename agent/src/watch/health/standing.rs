@@ -1,5 +1,6 @@
 //! One status of everything that is believed: what the Node condition says.
 
+use contract::offer::Devices;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Fault;
@@ -87,11 +88,20 @@ pub(super) fn of(health: &Health, look: &Look<'_>, now: Moment) -> Option<Standi
             standing(Status::False, reason, &message, now)
         }
         JoinStanding::Ready => {
-            let working = look.gpus.iter().filter(|gpu| gpu.answers).count();
-            let message = format!("{working} GPUs are proven and answer");
-            standing(Status::True, READY_REASON, &message, now)
+            standing(Status::True, READY_REASON, &devices(look).to_string(), now)
         }
     })
+}
+
+/// The GPUs that answer.
+fn devices(look: &Look<'_>) -> Devices {
+    let mut devices = Devices::default();
+    for gpu in look.gpus.iter().filter(|gpu| gpu.answers) {
+        devices.gpus += 1;
+        devices.divided += u32::from(gpu.parts.is_some());
+        devices.parts += gpu.parts.unwrap_or_default();
+    }
+    devices
 }
 
 fn standing(status: Status, reason: &str, message: &str, since: Moment) -> Standing {

@@ -28,6 +28,7 @@ impl Node {
             pci: pci(i),
             uuid: format!("GPU-{i}"),
             answers: true,
+            parts: None,
             recovery: Some(0),
         };
         let mut node = Self {

@@ -283,3 +283,56 @@ fn nodes_are_numbered_by_age_within_their_pool() {
         .collect();
     assert_eq!(order, ["base/0 i-c", "h100/0 i-b", "h100/1 i-a", "h100/2 i-d"]);
 }
+
+/// What the Node of a pool offers of its eight GPUs, how its condition says that MIG divides them, and what
+/// follows: stage, what is counted, and the cause once its time is up.
+#[test]
+fn mig_devices_are_counted_as_the_agent_counts_them() {
+    const SEVEN: &str = "8 GPUs are proven and answer, 8 of them in 56 MIG devices";
+    const SOME: &str = "8 GPUs are proven and answer, 2 of them in 14 MIG devices";
+    let (gpu, small, large) =
+        ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb");
+    let short = Some(Reason::GpuAllocatableShort);
+    type Row<'a> = (&'a str, &'a [(&'a str, u32)], Stage, Option<(u32, u32)>, Option<Reason>);
+    let table: &[Row<'_>] = &[
+        (SEVEN, &[(gpu, 8)], Stage::Proven, Some((8, 8)), None),
+        (SEVEN, &[(gpu, 56)], Stage::Proven, Some((56, 56)), None),
+        (SEVEN, &[(gpu, 54)], Stage::WithoutGpus, Some((54, 56)), short),
+        (SEVEN, &[(gpu, 0), (small, 40), (large, 16)], Stage::Proven, Some((56, 56)), None),
+        (SEVEN, &[(small, 40), (large, 15)], Stage::WithoutGpus, Some((55, 56)), short),
+        (SOME, &[(gpu, 6), (small, 14)], Stage::Proven, Some((20, 20)), None),
+        (SOME, &[(gpu, 5), (small, 14)], Stage::WithoutGpus, Some((19, 20)), short),
+        (SOME, &[], Stage::WithoutGpus, None, Some(Reason::DevicePluginAbsent)),
+        // Time slices of whole GPUs are more than there are.
+        ("8 GPUs are proven and answer", &[(gpu, 32)], Stage::Proven, Some((8, 8)), None),
+        // Parts of GPUs of which nobody says that they are divided: an older agent.
+        ("8 of 8 GPUs work", &[(small, 56)], Stage::WithoutGpus, None, None),
+    ];
+    for (message, offered, stage, counted, cause) in table {
+        let evidence = bend(proven(), |node| {
+            let said = condition("True", "NvidiaGPUIsReady", message);
+            node.conditions.insert("AcceleratedHardwareReady".into(), said);
+            let offered =
+                offered.iter().map(|(name, count)| ((*name).to_owned(), count.to_string()));
+            node.allocatable = offered.collect();
+        });
+        let concluded = conclude(&evidence, at(1000));
+        let what = format!("{message}: {offered:?}");
+        assert_eq!(concluded.stage, *stage, "{what}");
+        let found = evidence.offered().present().map(|found| (found.offered, found.wanted));
+        assert_eq!(found, *counted, "{what}");
+        let named = concluded.reasons.first().and_then(|finding| finding.reason.known());
+        assert_eq!(named, *cause, "{what}");
+    }
+    // By DRA, divided GPUs are none, and their parts are cut anew for each claim.
+    let mut evidence = bend(proven(), |node| {
+        let said = condition("True", "NvidiaGPUIsReady", SOME);
+        node.conditions.insert("AcceleratedHardwareReady".into(), said);
+        node.allocatable.clear();
+    });
+    evidence.instance.offer = GpuOffer::Dra;
+    for (slices, stage) in [(6, Stage::Proven), (5, Stage::WithoutGpus)] {
+        evidence.slices = Known::Known(Some(slices));
+        assert_eq!(conclude(&evidence, at(1000)).stage, stage, "{slices} in slices");
+    }
+}

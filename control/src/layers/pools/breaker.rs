@@ -156,6 +156,7 @@ mod tests {
             state,
             gpus_expected: None,
             gpus_offered: None,
+            gpus_unit: "GPUs",
             reasons: reason.map(|r| Finding::new(r, Phase::Drivers, "x")).into_iter().collect(),
         }
     }

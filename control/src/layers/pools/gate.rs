@@ -113,7 +113,9 @@ fn line(node: &NodeVerdict) -> NodeLine {
         NodeState::Failed => (Mark::Bad, node.reasons.first().map(cause).unwrap_or_default()),
     };
     let text = match (node.state, node.gpus_expected) {
-        (NodeState::Ready, Some(gpus)) if gpus > 0 => format!("{text}, {gpus} GPUs proven"),
+        (NodeState::Ready, Some(gpus)) if gpus > 0 => {
+            format!("{text}, {gpus} {} proven", node.gpus_unit)
+        }
         _ => text,
     };
     let word = match node.state {
