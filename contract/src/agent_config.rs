@@ -160,6 +160,10 @@ pub enum XidClass {
 }
 
 impl XidClass {
+    /// Every class, the mildest first.
+    pub const ALL: [Self; 7] =
+        [Self::Info, Self::Event, Self::App, Self::Link, Self::Reset, Self::Reboot, Self::Replace];
+
     /// The class's name.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -26,7 +26,11 @@ fn value(shape: &Shape) -> Value {
     match shape {
         Shape::Fields(fields) => fields_of(fields),
         Shape::List(item) => json!({"type": "array", "items": value(item)}),
-        Shape::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        Shape::Map(item) => json!({"type": "object", "additionalProperties": value(item)}),
+        Shape::Numbered(item) => json!({
+            "type": "object", "patternProperties": {"^[0-9]+$": value(item)},
+            "additionalProperties": false,
+        }),
         Shape::Text => json!({"type": "string"}),
         Shape::Count => json!({"type": "integer", "minimum": 0}),
         Shape::Switch => json!({"type": "boolean"}),

@@ -7,6 +7,7 @@ pub mod edit;
 pub mod json_schema;
 pub mod network;
 pub mod overlay;
+pub mod policy;
 mod pool;
 pub mod problem;
 pub mod raw;

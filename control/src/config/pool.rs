@@ -6,6 +6,7 @@ use contract::agent_config::Repair;
 use contract::names::{LABEL_DEVICE_PLUGIN, LABEL_NODE_TYPE, LABEL_POOL};
 
 use crate::config::network::{check_id, is_zone_id};
+use crate::config::policy;
 use crate::config::raw::{RawPool, RawSize, RawTaint};
 use crate::config::resolve::{Judge, check_name, check_tags};
 use crate::config::spec::{Capacity, DevicePlugin, Placement, PoolClass, PoolSpec, Size, Taint};
@@ -42,6 +43,7 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
     let capacity = capacity(judge, path, raw);
     let placement = placement(judge, path, raw, capacity.as_ref());
     let zones = zones(judge, path, raw.zones.as_deref().unwrap_or_default());
+    let policy = policy::resolve(judge, path, class, raw);
 
     let (class, name) = (class?, raw.name.clone()?);
     let mut labels = PoolSpec::class_labels(class, &name);
@@ -74,6 +76,7 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
             Some("on") => Repair::On,
             _ => Repair::default(),
         },
+        policy,
     })
 }
 

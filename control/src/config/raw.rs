@@ -87,6 +87,32 @@ pub(crate) struct RawPool {
     pub(crate) replace_failed: Option<u64>,
     pub(crate) quorum: Option<u64>,
     pub(crate) repair: Option<String>,
+    pub(crate) enforce: Option<String>,
+    pub(crate) enforce_reasons: Option<BTreeMap<String, Option<String>>>,
+    pub(crate) on_agent_fault: Option<String>,
+    pub(crate) gpu: Option<RawGpu>,
+}
+
+/// What a pool's GPUs must be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RawGpu {
+    pub(crate) min_driver: Option<String>,
+    pub(crate) cuda_canary: Option<bool>,
+    pub(crate) mig_devices: Option<u64>,
+    pub(crate) peermem: Option<bool>,
+    pub(crate) reset: Option<String>,
+    pub(crate) xids: Option<BTreeMap<u64, Option<RawXid>>>,
+    pub(crate) show_reasons: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// What an XID means.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RawXid {
+    pub(crate) class: Option<String>,
+    pub(crate) threshold: Option<u64>,
+    pub(crate) window_seconds: Option<u64>,
 }
 
 /// The size of a pool.

@@ -13,8 +13,10 @@ pub enum Shape {
     Fields(&'static [Field]),
     /// A list of such values.
     List(&'static Shape),
-    /// A mapping from any text to text.
-    TextMap,
+    /// A mapping from any text to such values.
+    Map(&'static Shape),
+    /// A mapping from whole numbers to such values.
+    Numbered(&'static Shape),
     /// Text.
     Text,
     /// A whole number, not negative.
@@ -70,9 +72,11 @@ pub const FLEET: Shape = Shape::Fields(&[
         "Image of NVIDIA's device plugin, for networks that do not reach nvcr.io",
     ),
     optional("evidenceBucket", Shape::Text, "Bucket for the evidence of failed joins"),
-    optional("tags", Shape::TextMap, "Tags on everything that can carry one"),
+    optional("tags", TEXTS, "Tags on everything that can carry one"),
     required("pools", Shape::List(&POOL), "The pools of nodes; one at least is of class `system`"),
 ]);
+
+const TEXTS: Shape = Shape::Map(&Shape::Text);
 
 const AGENT: Shape = Shape::Fields(&[
     optional("baked", Shape::Switch, "The image has the agent"),
@@ -152,9 +156,9 @@ const POOL: Shape = Shape::Fields(&[
         Shape::Word(&["install", "dra", "external", "none"]),
         "How GPUs are offered to pods; `install` by default",
     ),
-    optional("labels", Shape::TextMap, "Node labels beside those of the class"),
+    optional("labels", TEXTS, "Node labels beside those of the class"),
     optional("taints", Shape::List(&TAINT), "Node taints beside those of the class"),
-    optional("tags", Shape::TextMap, "Tags on what belongs to the pool"),
+    optional("tags", TEXTS, "Tags on what belongs to the pool"),
     optional(
         "capacity",
         Shape::Word(&["on-demand", "spot", "reserved", "capacity-block"]),
@@ -195,6 +199,73 @@ const POOL: Shape = Shape::Fields(&[
         Shape::Word(&["off", "observe", "on"]),
         "Whether a node repairs its driver and GPUs before it gives up; `observe` by default",
     ),
+    optional(
+        "enforce",
+        ENFORCE,
+        "Whether a closed gate keeps a node out (`gate`, the default) or only says so (`observe`)",
+    ),
+    optional(
+        "enforceReasons",
+        Shape::Map(&ENFORCE),
+        "Exceptions to `enforce`, by reason: `EccUncorrectable: observe`",
+    ),
+    optional(
+        "onAgentFault",
+        Shape::Word(&["open", "closed"]),
+        "Whether a node whose agent cannot run joins without it; `open` by default",
+    ),
+    optional("gpu", GPU, "What its GPUs must be, and what follows where they are not"),
+]);
+
+const ENFORCE: Shape = Shape::Word(&["gate", "observe"]);
+
+const GPU: Shape = Shape::Fields(&[
+    optional(
+        "minDriver",
+        Shape::Text,
+        "The least driver, `580` or `580.95.05`: an older one is said and keeps nobody out",
+    ),
+    optional(
+        "cudaCanary",
+        Shape::Switch,
+        "Whether each GPU must fill and copy memory through CUDA before its node joins; `false` by default",
+    ),
+    optional(
+        "migDevices",
+        Shape::Count,
+        "MIG devices that each GPU must have, 0 to 7; 0: MIG must be off; without it any division will do",
+    ),
+    optional(
+        "peermem",
+        Shape::Switch,
+        "Whether programs reach other nodes' GPUs through nvidia-peermem, which EFA does not need; `false` \
+         by default",
+    ),
+    optional(
+        "reset",
+        Shape::Word(&["off", "on"]),
+        "Whether a GPU that asks for a reset after the join gets one, once nothing runs there; `off` by default",
+    ),
+    optional(
+        "xids",
+        Shape::Numbered(&XID),
+        "What single XIDs mean, where our own table is not followed",
+    ),
+    optional(
+        "showReasons",
+        Shape::Map(&Shape::Word(&["condition", "event"])),
+        "Where single reasons are shown after the join: `ThermalSlowdown: condition`",
+    ),
+]);
+
+const XID: Shape = Shape::Fields(&[
+    required(
+        "class",
+        Shape::Word(&["info", "event", "app", "link", "reset", "reboot", "replace"]),
+        "What follows: nothing, an event, an event with its process, or a condition that asks for a repair",
+    ),
+    optional("threshold", Shape::Count, "How often it must come on one GPU for that; 1 by default"),
+    optional("windowSeconds", Shape::Count, "Within how many seconds; within the boot by default"),
 ]);
 
 const SIZE: Shape = Shape::Fields(&[
@@ -227,7 +298,10 @@ pub fn check(
         (Shape::List(item), Value::Sequence(items)) => {
             Some(check_list(items, item, path, problems))
         }
-        (Shape::TextMap, Value::Mapping(map)) => Some(check_text_map(map, path, problems)),
+        (Shape::Map(item) | Shape::Numbered(item), Value::Mapping(map)) => {
+            let numbered = matches!(shape, Shape::Numbered(_));
+            Some(check_map(map, item, numbered, path, problems))
+        }
         (Shape::Text, Value::String(text)) => Some(Value::String(text)),
         // A number with a point has lost its zeros by now: what was typed is not known any more.
         (Shape::Text, value) if value.is_f64() => {
@@ -294,7 +368,7 @@ fn check_list(items: Vec<Value>, shape: &Shape, path: &str, problems: &mut Vec<P
     let sound = items.into_iter().enumerate().map(|(index, item)| {
         // Places are kept, so that later paths still point at the right item.
         let empty = match shape {
-            Shape::Fields(_) | Shape::TextMap => Value::Mapping(Mapping::new()),
+            Shape::Fields(_) | Shape::Map(_) | Shape::Numbered(_) => Value::Mapping(Mapping::new()),
             Shape::List(_) | Shape::Text | Shape::Count | Shape::Switch | Shape::Word(_) => {
                 Value::Null
             }
@@ -304,13 +378,22 @@ fn check_list(items: Vec<Value>, shape: &Shape, path: &str, problems: &mut Vec<P
     Value::Sequence(sound.collect())
 }
 
-fn check_text_map(map: Mapping, path: &str, problems: &mut Vec<Problem>) -> Value {
+fn check_map(
+    map: Mapping,
+    item: &Shape,
+    numbered: bool,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Value {
     let mut sound = Mapping::new();
     for (key, value) in map {
         let inner = join(path, &scalar(&key));
-        if !key.is_string() {
+        if numbered && !key.is_u64() {
+            let message = "must be a whole number, without quotes";
+            problems.push(Problem::new(&inner, message));
+        } else if !numbered && !key.is_string() {
             problems.push(Problem::new(&inner, format!("must be text: write {}", quoted(&key))));
-        } else if let Some(value) = check(value, &Shape::Text, &inner, problems) {
+        } else if let Some(value) = check(value, item, &inner, problems) {
             sound.insert(key, value);
         }
     }
@@ -342,13 +425,13 @@ fn list(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn did_you_mean(meant: Option<&str>) -> String {
+pub(super) fn did_you_mean(meant: Option<&str>) -> String {
     meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"))
 }
 
 const fn expected(shape: &Shape) -> &'static str {
     match shape {
-        Shape::Fields(_) | Shape::TextMap => "a mapping",
+        Shape::Fields(_) | Shape::Map(_) | Shape::Numbered(_) => "a mapping",
         Shape::List(_) => "a list",
         Shape::Text | Shape::Word(_) => "text",
         Shape::Count => "a whole number of 0 or more",
@@ -369,7 +452,7 @@ const fn kind(value: &Value) -> &'static str {
 }
 
 /// The known name nearest to what was typed, when it is near enough to have been meant.
-fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     known
         .map(|name| (strsim::normalized_damerau_levenshtein(&typed, &name.to_lowercase()), name))

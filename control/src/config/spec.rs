@@ -8,6 +8,7 @@ use contract::names::{LABEL_NODE_TYPE, LABEL_POOL, RESOURCE_GPU};
 use serde::Serialize;
 
 use crate::config::network::NetworkSpec;
+use crate::config::policy::NodePolicy;
 use crate::stack::Layer;
 
 /// A fleet.
@@ -154,6 +155,8 @@ pub struct PoolSpec {
     pub replace_failed: u32,
     /// Whether nodes repair their GPUs before they are refused.
     pub repair: Repair,
+    /// How its nodes judge themselves.
+    pub policy: NodePolicy,
 }
 
 impl PoolSpec {

@@ -126,6 +126,46 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("class: gpu", "class: gpu\n    image: latest", "pools[1].image: `latest` is not of"),
     ("class: gpu", "class: gpu\n    quorum: 5", "pools[1].quorum: 5 is more than"),
     ("class: gpu", "class: gpu\n    capacity: free", "pools[1].capacity: `free` is none of"),
+    ("class: gpu", "class: gpu\n    gpu: {minDriver: 580}", "gpu.minDriver: must be text"),
+    ("class: gpu", "class: gpu\n    gpu: {minDriver: new}", "gpu.minDriver: `new` is not of"),
+    ("class: gpu", "class: gpu\n    gpu: {migDevices: 56}", "gpu.migDevices: must be 0 to 7"),
+    ("class: gpu", "class: gpu\n    gpu: {xids: {0: {class: app}}}", "gpu.xids.0: `0` is no XID"),
+    (
+        "class: gpu",
+        "class: gpu\n    gpu: {xids: {'63': {class: app}}}",
+        "gpu.xids.63: must be a whole",
+    ),
+    ("class: gpu", "class: gpu\n    gpu: {xids: {63: {}}}", "gpu.xids.63.class: is missing"),
+    (
+        "class: gpu",
+        "class: gpu\n    gpu: {xids: {63: {class: kill}}}",
+        "xids.63.class: `kill` is none",
+    ),
+    (
+        "class: gpu",
+        "class: gpu\n    gpu: {xids: {63: {class: app, threshold: 0}}}",
+        "pools[1].gpu.xids.63.threshold: must be at least 1",
+    ),
+    (
+        "class: gpu",
+        "class: gpu\n    gpu: {showReasons: {ThermalSlowdwn: event}}",
+        "gpu.showReasons.ThermalSlowdwn: is no reason; did you mean `ThermalSlowdown`?",
+    ),
+    (
+        "class: gpu",
+        "class: gpu\n    enforceReasons: {GpuLost: never}",
+        "pools[1].enforceReasons.GpuLost: `never` is none of",
+    ),
+    (
+        "class: gpu",
+        "class: gpu\n    enforceReasons: {ThermalSlowdown: gate}",
+        "pools[1].enforceReasons.ThermalSlowdown: `ThermalSlowdown` closes no gate",
+    ),
+    (
+        "class: system",
+        "class: system\n    gpu: {cudaCanary: true}",
+        "pools[0].gpu: goes with pools",
+    ),
     (
         "class: gpu",
         "class: gpu\n    labels: {node-role.kubernetes.io/gpu: ''}",

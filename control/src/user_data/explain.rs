@@ -25,7 +25,15 @@ const AGENT: &[(&str, &str)] = &[
     ("poolSize", "the pool's size.desired: how reports are spread; growing rolls no node"),
     ("pool", "the pool's name"),
     ("gpus", "EC2: what the instance type has"),
-    ("migDevices", "the pool's MIG layout"),
+    ("migDevices", "the pool's gpu.migDevices"),
+    ("minDriver", "the pool's gpu.minDriver"),
+    ("cudaCanary", "the pool's gpu.cudaCanary"),
+    ("peermem", "the pool's gpu.peermem"),
+    ("xids", "the pool's gpu.xids"),
+    ("gpuReset", "the pool's gpu.reset"),
+    ("showReasons", "the pool's gpu.showReasons"),
+    ("enforceReasons", "the pool's enforceReasons"),
+    ("onAgentFault", "the pool's onAgentFault"),
     ("efaDevices", "EC2: what the instance type has, where the pool asks for EFA"),
     ("gpuOffer", "the pool's devicePlugin"),
     ("cni", "the vpc-cni add-on"),
@@ -124,7 +132,8 @@ fn walk(value: &Value, path: String, found: &mut Vec<(String, String)>) {
     match value {
         Value::Mapping(mapping) => {
             for (key, value) in mapping {
-                let key = key.as_str().unwrap_or_default();
+                let number = key.as_u64().map(|number| number.to_string());
+                let key = key.as_str().or(number.as_deref()).unwrap_or_default();
                 let dot = if path.is_empty() { "" } else { "." };
                 walk(value, format!("{path}{dot}{key}"), found);
             }

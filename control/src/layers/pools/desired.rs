@@ -133,8 +133,14 @@ fn made(
     let interfaces = layout(pool, kind)?;
     let mut data = user_data(inputs, pool, kind, cluster, &labels);
     data.agent.efa_devices = pool.efa.then(|| interfaces::efa_devices(&interfaces));
+    if let Capacity::Block(id) = &pool.capacity {
+        let reservation = facts.reservations.get(id);
+        data.agent.capacity_ends = reservation.and_then(|reservation| reservation.ends.clone());
+    }
     let text = render(&data)?;
+    // Neither a pool that grows nor a block that is extended rolls a node.
     data.agent.pool_size = 0;
+    data.agent.capacity_ends = None;
     let lasting = render(&data)?;
     let template = TemplateData {
         path: LaunchPath::ManagedNodeGroup,
@@ -289,6 +295,7 @@ fn user_data(
     agent.gpus = Some(kind.gpus.clone().unwrap_or(none));
     agent.gpu_offer = pool.device_plugin.offer();
     agent.repair = pool.repair;
+    pool.policy.tell(&mut agent);
     agent.install = identity::install(inputs);
     agent.evidence_bucket.clone_from(&inputs.spec.evidence_bucket);
     UserData {

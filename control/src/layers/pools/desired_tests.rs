@@ -1,5 +1,8 @@
 //! What pools become, on tables of fleet files.
 
+use contract::Reason;
+use contract::agent_config::{Enforce, GpuReset, OnAgentFault, Show, XidClass, XidRule};
+
 use super::*;
 use crate::aws::ec2::NetworkCard;
 use crate::launch::reservation::ReservationFact;
@@ -60,7 +63,8 @@ fn inputs(more: &str) -> Inputs {
 fn facts() -> PoolsFacts {
     let cards = (0..32).map(|index| NetworkCard { index, efa: true, efa_only: true });
     let p5 = TypeFacts { efa_devices: 32, network_cards: cards.collect(), ..TypeFacts::example() };
-    let reservation = ReservationFact { zone: zone("b", 1), ..ReservationFact::default() };
+    let ends = Some("2026-12-01T11:30:00Z".to_owned());
+    let reservation = ReservationFact { zone: zone("b", 1), ends, ..ReservationFact::default() };
     PoolsFacts {
         types: [("p5.48xlarge".to_owned(), p5)].into(),
         images: [("h100".to_owned(), "ami-1".to_owned())].into(),
@@ -75,6 +79,46 @@ fn pool(more: &str) -> Result<PoolWish, StackError> {
 
 fn made(more: &str) -> Made {
     pool(more).unwrap().made.unwrap()
+}
+
+/// The configuration that its nodes' agents read out of their user data.
+fn agent(made: &Made) -> AgentConfig {
+    let parts = made.data.user_data.split("\n\n");
+    let cloud = parts.skip_while(|part| !part.contains("text/cloud-config")).nth(1).unwrap();
+    let cloud = cloud.split("\n--").next().unwrap();
+    let cloud: serde_yaml::Value = serde_yaml::from_str(cloud).unwrap();
+    serde_yaml::from_str(cloud["write_files"][0]["content"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_pool_says_of_its_gpus_is_what_its_agents_are_told() {
+    let policy = ", enforce: observe, enforceReasons: {GpuCountShort: gate}, onAgentFault: closed, \
+        gpu: {minDriver: '580.95', cudaCanary: true, migDevices: 7, peermem: true, reset: on, \
+        xids: {63: {class: replace, threshold: 2, windowSeconds: 86400}, 43: {class: app}}, \
+        showReasons: {ThermalSlowdown: condition, PcieErrors: event}}";
+    let told = agent(&made(policy));
+    assert_eq!(told.problems(), [""; 0]);
+    assert_eq!((told.enforce, told.on_agent_fault), (Enforce::Observe, OnAgentFault::Closed));
+    assert_eq!(told.enforce_reasons, [(Reason::GpuCountShort.into(), Enforce::Gate)].into());
+    assert_eq!((told.min_driver.as_deref(), told.mig_devices), (Some("580.95"), Some(7)));
+    assert!(told.cuda_canary && told.peermem);
+    assert_eq!(told.gpu_reset, GpuReset::On);
+    let replace = XidRule { class: XidClass::Replace, threshold: 2, window_seconds: Some(86_400) };
+    let app = XidRule { class: XidClass::App, threshold: 1, window_seconds: None };
+    assert_eq!(told.xids, [(63, replace), (43, app)].into());
+    let shown = [(Reason::ThermalSlowdown, Show::Condition), (Reason::PcieErrors, Show::Event)];
+    assert_eq!(told.show_reasons, shown.map(|(reason, show)| (reason.into(), show)).into());
+    // Every value of it says where it comes from.
+    let text = made(policy).data.user_data;
+    for part in crate::user_data::explain::explain(&text) {
+        for (path, value, source) in part.values {
+            assert!(!path.is_empty() && !source.is_empty(), "{path} = {value} comes from nowhere");
+        }
+    }
+    // A pool that says nothing tells nothing.
+    let plain = agent(&made(""));
+    let nothing = AgentConfig { gpus: plain.gpus.clone(), ..AgentConfig::new("prod", "h100") };
+    assert_eq!(plain, AgentConfig { pool_size: 4, ..nothing });
 }
 
 #[test]
@@ -117,9 +161,11 @@ fn nodes_come_up_in_the_zones_that_are_meant_and_no_other() {
 fn a_reservation_and_a_placement_group_are_in_the_template() {
     let reserved = ", capacity: capacity-block, reservation: cr-0123456789abcdef0";
     let block = made(reserved);
-    let reservation = block.data.reservation.unwrap();
+    let reservation = block.data.reservation.as_ref().unwrap();
     assert_eq!((reservation.id.as_str(), reservation.block), ("cr-0123456789abcdef0", true));
     assert!(block.data.user_data.contains("CAPACITY_BLOCK"), "{}", block.data.user_data);
+    assert_eq!(agent(&block).capacity_ends.as_deref(), Some("2026-12-01T11:30:00Z"));
+    assert_eq!(agent(&made(&reserved.replace("capacity-block", "reserved"))).capacity_ends, None);
     let near = pool(", placement: cluster, zones: [euw1-az3]").unwrap();
     assert_eq!(near.placement_group.as_deref(), Some("prod-h100"));
     assert_eq!(near.made.unwrap().data.placement_group.as_deref(), Some("prod-h100"));
