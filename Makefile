@@ -90,6 +90,14 @@ e2e-full: build e2e-setup ## the same with nothing shortened, and on the stand-i
 	$(BIN)/e2e --full
 	$(BIN)/e2e --kubernetes standin --nodes process
 
+.PHONY: image
+image: build e2e-setup image-setup ## packer/: fmt, validate, a real build against the lab, what a failed one leaves, a fleet that boots from it
+	@packer=$$(tests/lab/parts/packer.sh) || { [ "$$REQUIRE" != 1 ]; exit; }; $(BIN)/image --packer $$packer
+
+.PHONY: image-setup
+image-setup: ## Packer and its amazon plugin, built once from the Go module proxy into the same cache (minutes)
+	@tests/lab/parts/packer.sh >/dev/null || [ $$? -eq 3 ]
+
 .PHONY: e2e-setup
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd
 	tests/lab/parts/setup.sh

@@ -27,6 +27,8 @@ for unit in rsyslog.service amazon-ssm-agent.service auditd.service; do
 done
 # Writes its seed when it is stopped, which would otherwise be at shutdown: two instances must not begin with one seed.
 if systemctl is-active --quiet systemd-random-seed.service; then systemctl stop systemd-random-seed.service; fi
+# Writes into wtmp when it is stopped: emptied below.
+if systemctl is-active --quiet systemd-update-utmp.service; then systemctl stop systemd-update-utmp.service; fi
 
 if command -v dnf >/dev/null; then dnf --quiet clean all; fi
 wipe /var/cache/dnf /var/cache/yum /var/lib/apt/lists/*

@@ -2,6 +2,7 @@
 //! lines, environment, output and exit codes. The demo and the end-to-end tests share it; [`suite`]
 //! is what `make e2e` runs.
 
+pub mod image;
 pub mod programs;
 pub mod suite;
 pub mod terminal;

@@ -104,6 +104,14 @@ def _compute(world: World) -> list[str]:
             if instance.state not in ("shutting-down", "terminated"):
                 kind = instance.instance_type
                 lines.append(f"instance {tags.get('Name')} {kind} {instance.state}")
+    lines += [f"key-pair {name}" for name in ec2.key_pairs]
+    # What AWS owns is there in every life.
+    of_aws = {i.ebs_snapshot.id for i in ec2.amis.values() if i.owner_id != ec2.account_id}
+    own = [image for image in ec2.amis.values() if image.owner_id == ec2.account_id]
+    lines += [f"image {image.name} {image.state}" for image in own]
+    lines += [
+        f"snapshot {_named(world, s.id)} {s.status}" for s in ec2.snapshots.values() if s.id not in of_aws
+    ]
     lines += [f"placement-group {name}" for name in world.placement.groups]
     lines += [f"volume {v.size} {v.status}" for v in ec2.volumes.values()]
     lines += [f"scaling-group {name}" for name in world.autoscaling.autoscaling_groups]

@@ -100,8 +100,14 @@ pub async fn install(
     checked.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
+/// The SHA-256 of a tarball, as user data names it.
+#[must_use]
+pub fn sha256(tarball: &[u8]) -> String {
+    hex::encode(Sha256::digest(tarball))
+}
+
 fn check(tarball: &[u8], install: &Install) -> Result<(), InstallError> {
-    let actual = hex::encode(Sha256::digest(tarball));
+    let actual = sha256(tarball);
     if actual == install.sha256 {
         return Ok(());
     }
