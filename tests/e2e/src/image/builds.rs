@@ -16,7 +16,7 @@ const BUILT: Duration = Duration::from_secs(300);
 const SOURCE: &str = "100.64.0.1/32";
 
 /// What the builds are told and looked at with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Builds {
     /// Packer, pointed at the lab.
     pub packer: Packer,
@@ -40,6 +40,14 @@ pub struct Made {
 }
 
 impl Builds {
+    /// The same builds, from another source image.
+    #[must_use]
+    pub fn of(&self, source: Value) -> Self {
+        let mut other = self.clone();
+        other.variables["source_ami"] = source;
+        other
+    }
+
     /// The variables of one build, in a file.
     ///
     /// # Errors
