@@ -136,6 +136,8 @@ impl Builds {
                 text(key)
             );
         }
+        let driver = inside["driver"]["trees"][0]["version"].as_str().unwrap_or_default();
+        ensure!(driver.starts_with("580."), "the image's manifest says `{driver}` of its driver");
         let packages = inside["packages"].as_array().map_or(0, Vec::len);
         ensure!(packages > 0, "the image's manifest lists no packages");
         Ok(image.to_owned())

@@ -28,6 +28,7 @@ def _instance(instance: Any) -> dict[str, Any]:
         "privateDnsName": instance.private_dns_name,
         "mac": instance.nics[0].mac_address if 0 in instance.nics else None,
         "imageId": instance.image_id,
+        "imageName": getattr(instance.ec2_backend.amis.get(instance.image_id), "name", None) or "",
         "launchTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "userData": str(instance.user_data) if instance.user_data else "",
         "roleArn": role,

@@ -88,6 +88,8 @@ pub struct Instance {
     pub mac: String,
     /// Image.
     pub image_id: String,
+    /// Its name; empty once it is deregistered.
+    pub image_name: String,
     /// When it was launched, RFC 3339.
     pub launch_time: String,
     /// User data in base64, as it was given.

@@ -50,6 +50,10 @@ const FROM_HOST: [&str; 16] = [
 /// A pod here needs no toolkit: the device plugin is a double, too. The image has it all the same.
 const NVIDIA_CTK_DOUBLE: &str = "#!/bin/sh\n# nvidia-ctk-double of the lab\necho 'nvidia-ctk-double: present, never run' >&2\nexit 1\n";
 
+/// What an NVIDIA image shows of its driver's version, in a tree of no driver's name: a real one wants the resolver, its
+/// units and the toolkit beside it.
+const DRIVER_DOUBLE: &str = "opt/nvidia/double-of-the-lab/libnvidia-ml.so.580.95.05";
+
 /// Where the list of packages lies below `/usr`.
 const PACKAGES: &str = "libexec/rollcall-lab/dpkg";
 
@@ -116,7 +120,7 @@ pub(super) fn write(node: &Path, ground: &Ground, instance: &Instance) -> Result
             disk::layers(&disk)?
         }
         None => {
-            stock(&machine, parts)?;
+            stock(&machine, parts, &instance.image_name)?;
             let debian = parts.path("debian")?.join("usr");
             format!("{}:{}:/usr", shared.join("usr").display(), debian.display())
         }
@@ -134,7 +138,7 @@ pub(super) fn write(node: &Path, ground: &Ground, instance: &Instance) -> Result
 }
 
 /// The disk of an image as EKS brings it.
-fn stock(machine: &Path, parts: &Parts) -> Result<(), MachineError> {
+fn stock(machine: &Path, parts: &Parts, name: &str) -> Result<(), MachineError> {
     for folder in ["etc", "home", "opt/cni", "superuser", "var/cache", "var/lib", "var/log"] {
         make(&machine.join(folder))?;
     }
@@ -143,6 +147,9 @@ fn stock(machine: &Path, parts: &Parts) -> Result<(), MachineError> {
     link(Path::new("/run"), &machine.join("var/run"))?;
     // AL2023's place; Debian's packages have the plugins in another.
     link(Path::new("/usr/lib/cni"), &machine.join("opt/cni/bin"))?;
+    if name.contains("-nvidia-") {
+        file(&machine.join(DRIVER_DOUBLE), "", 0o755)?;
+    }
     link(&Path::new("/usr").join(PACKAGES), &machine.join("var/lib/dpkg"))?;
     stock_etc(&machine.join("etc"), parts)?;
     users::write(machine)
