@@ -10,6 +10,7 @@
 //! - [`agent_config`]: what `control` writes for the agent;
 //! - [`names`]: tags, parameter paths, files, units, conditions;
 //! - [`offer`] and [`dra`]: how many GPUs a node has for pods, and how many are on offer;
+//! - [`driver`]: which driver branches know which GPUs;
 //! - [`exit_code`], [`outcome`], [`error_chain`]: how both programs end and speak.
 //!
 //! The crate depends on serde alone: no IO, no async, no clock. Every wire type has a golden file in
@@ -20,6 +21,7 @@ pub mod agent_config;
 pub mod console;
 pub mod diagnosis;
 pub mod dra;
+pub mod driver;
 pub mod error_chain;
 pub mod exit_code;
 pub mod join_report;

@@ -12,6 +12,27 @@ pub const TAG_POOL: &str = "rollcall:pool";
 pub const TAG_GPU_OFFER: &str = "rollcall:gpu-offer";
 /// Tag that a node puts on its own instance: the outcome of its join, `<outcome> <Reason>`.
 pub const TAG_JOIN: &str = "rollcall:join";
+/// Tag on a baked image: the name of its definition in `amis/`.
+pub const TAG_IMAGE: &str = "rollcall:image";
+/// Tag on a baked image: the Kubernetes minor version that its kubelet is of, `1.34`.
+pub const TAG_IMAGE_KUBERNETES: &str = "rollcall:k8s";
+/// Tag on a baked image: the branch of NVIDIA's driver in it, `580`; `none` where there is none.
+pub const TAG_IMAGE_DRIVER: &str = "rollcall:driver";
+/// Tag on a baked image: the agent's version.
+pub const TAG_IMAGE_AGENT: &str = "rollcall:agent";
+/// Tag on a baked image: SHA-256 of the agent's tarball.
+pub const TAG_IMAGE_AGENT_SHA256: &str = "rollcall:agent-sha256";
+/// Tag on a baked image: the image that it was made from.
+pub const TAG_IMAGE_SOURCE: &str = "rollcall:source";
+/// Tag on everything that a build runs, and on what it makes: the image's name, for what a dead build
+/// leaves behind.
+pub const TAG_IMAGE_BUILD: &str = "rollcall:image-build";
+/// Tag on a baked image: when what is in it was found to be what was asked for.
+pub const TAG_IMAGE_VERIFIED: &str = "rollcall:verified";
+/// Tag on a baked image: the channels that it is in, with a blank between.
+pub const TAG_IMAGE_CHANNEL: &str = "rollcall:channel";
+/// Tag on a baked image: when it was last promoted, by channel: `stable=2026-11-21T23:36:35Z`.
+pub const TAG_IMAGE_PROMOTED: &str = "rollcall:promoted";
 /// Tag on a node's report parameter that binds it to the instance that wrote it.
 pub const PARAMETER_TAG_INSTANCE: &str = "rollcall-instance";
 

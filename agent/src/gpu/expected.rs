@@ -81,27 +81,6 @@ fn parse(row: &str) -> Expectation {
     }
 }
 
-/// The first data-center driver branches that know a model, by EC2's name for it, from the lists of
-/// supported GPUs in NVIDIA's release notes (docs.nvidia.com/datacenter/tesla). A model that is not
-/// in the table is known by every branch that EKS's images have had.
-const FIRST_BRANCHES: [(&str, u32); 9] = [
-    ("RTX PRO 4500", 595),
-    ("RTX PRO Server 6000", 570),
-    ("B300", 580),
-    ("GB200", 570),
-    ("B200", 570),
-    ("H200", 535),
-    ("H100", 525),
-    ("L40S", 525),
-    ("L4", 525),
-];
-
-/// The first driver branch that knows `model`.
-#[must_use]
-pub fn first_branch(model: &str) -> Option<u32> {
-    FIRST_BRANCHES.iter().find(|(name, _)| *name == model).map(|(_, branch)| *branch)
-}
-
 /// Models that the open kernel module alone drives: NVIDIA requires it from Blackwell on.
 const OPEN_ONLY: [&str; 5] = ["B200", "B300", "GB200", "RTX PRO 4500", "RTX PRO Server 6000"];
 /// Models that it does not drive: they are older than the processor that it needs.

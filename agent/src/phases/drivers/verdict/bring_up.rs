@@ -1,9 +1,10 @@
 //! Whether the driver comes up, and what keeps it.
 
 use contract::Reason;
+use contract::driver::first_branch;
 
 use super::{Cause, HANG_PROVEN, SETTLING, Seen};
-use crate::gpu::expected::{Kind, first_branch, kind_needed};
+use crate::gpu::expected::{Kind, kind_needed};
 use crate::gpu::probe::Outcome;
 use crate::gpu::sample::{CallError, Failure};
 
