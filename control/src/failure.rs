@@ -69,6 +69,7 @@ pub fn advice_of(error: &anyhow::Error) -> Option<&dyn Advice> {
             .or_else(|| e.downcast_ref::<crate::kube::KubeError>().map(|e| e as &dyn Advice))
             .or_else(|| e.downcast_ref::<crate::stack::StackError>().map(|e| e as &dyn Advice))
             .or_else(|| e.downcast_ref::<crate::config::ConfigError>().map(|e| e as &dyn Advice))
+            .or_else(|| e.downcast_ref::<crate::ami::bake::BakeError>().map(|e| e as &dyn Advice))
     })
 }
 

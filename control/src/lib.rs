@@ -3,11 +3,12 @@
 //! A verb's way: [`cli`] (what was typed) → [`commands`] (one file a verb) → [`config`] (the fleet
 //! file, as meant) → [`stack`] (layers in order: observe → plan → apply → gate) → [`layers`]
 //! (`desired` and `plan` are pure, `observe`, `apply` and `gate` touch the world). [`launch`] and
-//! [`user_data`] render what a node boots from; [`aws`] and [`kube`] hold the clients, `output` the
+//! [`user_data`] render what a node boots from, [`ami`] makes images of our own; [`aws`] and [`kube`] hold the clients, `output` the
 //! screens.
 //!
 //! There is no state file: truth is what AWS answers, found by deterministic names and tags.
 
+pub mod ami;
 pub mod cli;
 pub mod commands;
 pub mod config;

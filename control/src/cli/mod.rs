@@ -1,6 +1,7 @@
 //! The command line as clap sees it: types only, one file a verb. What a verb does stands in
 //! `commands/`, under the same name.
 
+mod ami;
 mod diagnose;
 mod doctor;
 mod down;
@@ -23,6 +24,9 @@ mod wait;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::ami::{
+    AmiArgs, AmiBake, AmiCheck, AmiCommand, AmiList, AmiPromote, AmiPrune, AmiResolve, AmiVars,
+};
 pub use self::diagnose::DiagnoseArgs;
 pub use self::doctor::DoctorArgs;
 pub use self::down::DownArgs;
@@ -77,6 +81,8 @@ pub enum Command {
     Up(UpArgs),
     /// Show what of a running fleet is not as its file asks, and touch nothing.
     Drift(DriftArgs),
+    /// Images of our own: bake them, list them, promote them into a channel.
+    Ami(AmiArgs),
     /// Add, resize or remove one pool: in the fleet file, then in the fleet, and nothing else.
     Pool(PoolArgs),
     /// Show the fleet as it is now: layers, nodes, reasons.
@@ -114,6 +120,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Up(_) => "up",
             Self::Drift(_) => "drift",
+            Self::Ami(_) => "ami",
             Self::Pool(_) => "pool",
             Self::Status(_) => "status",
             Self::Diagnose(_) => "diagnose",
@@ -137,6 +144,7 @@ impl Command {
             Self::Plan(args) => args.output.output,
             Self::Up(args) => args.output.output,
             Self::Drift(args) => args.output.output,
+            Self::Ami(args) => return args.command.format(),
             Self::Pool(args) => args.command.common().output.output,
             Self::Status(args) => args.output.output,
             Self::Diagnose(args) => args.output.output,

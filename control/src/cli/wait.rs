@@ -33,7 +33,8 @@ pub struct WaitArgs {
     pub output: OutputArgs,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as typed.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "such as `15m` or `90s`")?;
     Duration::try_from(span).map_err(|_| "it cannot be negative".to_owned())
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use contract::{ExitCode, StepOutcome};
 use crate::aws::Clients;
 use crate::aws::eks::{self, ClusterFacts};
 use crate::cli::KubeconfigArgs;
+use crate::commands::atomic::replace;
 use crate::commands::{Context, fleet};
 use crate::failure::Stated;
 use crate::kube::kubeconfig::{Exec, KubeconfigError, Merged, merge, without};
@@ -145,32 +146,6 @@ fn edit<T>(
     let Some((text, result)) = changed else { return Ok(None) };
     replace(&path, &text).with_context(|| format!("could not write `{name}`"))?;
     Ok(Some(result))
-}
-
-/// Temp file, fsync, rename; an existing file's permissions stay, a new one is for its owner alone.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = (|| {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    })();
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 /// kubectl's own lock: a file beside the kubeconfig that exists while somebody writes.

@@ -1,5 +1,7 @@
 //! The verbs, one file each: they read the command line, call the library and print.
 
+pub mod ami;
+mod atomic;
 pub mod diagnose;
 pub mod doctor;
 pub mod down;
@@ -47,6 +49,7 @@ pub async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan::run(&args, &context).await,
         Command::Drift(args) => drift::run(&args, &context).await,
         Command::Up(args) => up::run(&args, &context).await,
+        Command::Ami(args) => ami::run(&args.command, &context).await,
         Command::Pool(args) => pool::run(&args, &context).await,
         Command::Status(args) => status::run(&args, &context).await,
         Command::Diagnose(args) => diagnose::run(&args, &context).await,

@@ -86,7 +86,11 @@ pub(super) async fn inputs(
     Ok(Inputs { scope: world.scope.clone(), spec, artifact, given: Given::default() })
 }
 
-async fn artifact(named: Option<&Path>) -> anyhow::Result<Artifact> {
+/// The agent's tarball: the one that is named, else the one beside this program.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn artifact(named: Option<&Path>) -> anyhow::Result<Artifact> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => beside_us()?,
@@ -94,7 +98,7 @@ async fn artifact(named: Option<&Path>) -> anyhow::Result<Artifact> {
     Artifact::read(&path).await.with_context(|| {
         Stated::new(
             ExitCode::PreflightBlocked,
-            format!("there is no agent to publish at `{}`", path.display()),
+            format!("there is no tarball of the agent at `{}`", path.display()),
         )
         .with_hint("name the tarball with --agent-tarball, or put it beside `control`")
     })

@@ -35,6 +35,7 @@ fn value(shape: &Shape) -> Value {
         Shape::Count => json!({"type": "integer", "minimum": 0}),
         Shape::Switch => json!({"type": "boolean"}),
         Shape::Word(words) => json!({"enum": words}),
+        Shape::TextOr(fields) => json!({"oneOf": [{"type": "string"}, fields_of(fields)]}),
     }
 }
 
@@ -80,6 +81,7 @@ mod tests {
                 );
                 closed(inner, &format!("{path}.{name}"));
                 closed(&inner["items"], &format!("{path}.{name}[]"));
+                closed(&inner["oneOf"][1], &format!("{path}.{name}"));
             }
         }
         closed(&of(&FLEET), "");

@@ -18,6 +18,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +30,32 @@ use problem::Problem;
 use raw::RawFleet;
 pub use spec::FleetSpec;
 
-/// A fleet file that cannot be used. Nothing was touched.
+/// What a file is, as messages call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// A fleet.
+    Fleet,
+    /// What an image is to be (`amis/`).
+    Image,
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fleet => "fleet file",
+            Self::Image => "image definition",
+        })
+    }
+}
+
+/// A file that cannot be used. Nothing was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("could not read the fleet file `{path}`")]
+    #[error("could not read the {document} `{path}`")]
     Read {
+        /// What it is.
+        document: Document,
         /// Path of the file.
         path: String,
         /// Why.
@@ -42,17 +63,21 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not YAML.
-    #[error("could not parse the fleet file `{path}`")]
+    #[error("could not parse the {document} `{path}`")]
     Parse {
+        /// What it is.
+        document: Document,
         /// Path of the file.
         path: String,
         /// Where and why.
         #[source]
         source: serde_yaml::Error,
     },
-    /// The file is YAML, but not a fleet.
-    #[error("the fleet file `{path}` has {}", count(problems.len()))]
+    /// The file is YAML, but not what it should be.
+    #[error("the {document} `{path}` has {}", count(problems.len()))]
     Problems {
+        /// What it is.
+        document: Document,
         /// Path of the file.
         path: String,
         /// All of them.
@@ -67,7 +92,12 @@ fn count(problems: usize) -> String {
 impl Advice for ConfigError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => Some("name the fleet file with `-f`, or `-f -` for stdin".into()),
+            Self::Read { document: Document::Fleet, .. } => {
+                Some("name the fleet file with `-f`, or `-f -` for stdin".into())
+            }
+            Self::Read { document: Document::Image, .. } => {
+                Some("name a file of `amis/`: ls amis/*.yaml".into())
+            }
             Self::Parse { .. } => None,
             Self::Problems { .. } => Some("nothing was touched; correct the file and go on".into()),
         }
@@ -86,8 +116,8 @@ pub fn load(files: &[PathBuf], sets: &[String]) -> Result<FleetSpec, ConfigError
     let mut document = Value::Null;
     let mut problems = Vec::new();
     for file in files {
-        let (name, text) = read(file)?;
-        document = overlay::lay(document, parse_yaml(&text, &name)?);
+        let (name, text) = read(file, Document::Fleet)?;
+        document = overlay::lay(document, parse_yaml(&text, &name, Document::Fleet)?);
     }
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     for typed in sets {
@@ -97,7 +127,7 @@ pub fn load(files: &[PathBuf], sets: &[String]) -> Result<FleetSpec, ConfigError
 }
 
 /// The name and text of a file; `-` is stdin.
-fn read(path: &Path) -> Result<(String, String), ConfigError> {
+pub(crate) fn read(path: &Path, document: Document) -> Result<(String, String), ConfigError> {
     let name = path.display().to_string();
     let text = if name == "-" {
         let mut text = String::new();
@@ -107,12 +137,13 @@ fn read(path: &Path) -> Result<(String, String), ConfigError> {
     };
     match text {
         Ok(text) => Ok((name, text)),
-        Err(source) => Err(ConfigError::Read { path: name, source }),
+        Err(source) => Err(ConfigError::Read { document, path: name, source }),
     }
 }
 
-fn parse_yaml(text: &str, path: &str) -> Result<Value, ConfigError> {
-    serde_yaml::from_str(text).map_err(|source| ConfigError::Parse { path: path.into(), source })
+pub(crate) fn parse_yaml(text: &str, path: &str, document: Document) -> Result<Value, ConfigError> {
+    let path = path.to_owned();
+    serde_yaml::from_str(text).map_err(|source| ConfigError::Parse { document, path, source })
 }
 
 /// Reads a fleet file's text; `path` is for messages.
@@ -120,22 +151,38 @@ fn parse_yaml(text: &str, path: &str) -> Result<Value, ConfigError> {
 /// # Errors
 /// [`ConfigError`], with every problem of the text at once.
 pub fn parse(text: &str, path: &str) -> Result<FleetSpec, ConfigError> {
-    judge(parse_yaml(text, path)?, path, Vec::new())
+    judge(parse_yaml(text, path, Document::Fleet)?, path, Vec::new())
 }
 
 fn judge(value: Value, path: &str, mut problems: Vec<Problem>) -> Result<FleetSpec, ConfigError> {
-    let sound = match schema::check(value, &schema::FLEET, "", &mut problems) {
-        Some(sound) => sound,
-        None => {
-            // The document itself is no mapping: there is no path to name.
-            problems.iter_mut().for_each(|problem| problem.path = "(document)".into());
-            return Err(ConfigError::Problems { path: path.into(), problems });
-        }
-    };
-    let raw: RawFleet = serde_yaml::from_value(sound)
-        .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
+    let document = Document::Fleet;
+    let raw: RawFleet = shaped(value, path, document, &schema::FLEET, &mut problems)?;
     match resolve::resolve(&raw, &mut problems) {
         Some(spec) if problems.is_empty() => Ok(spec),
-        _ => Err(ConfigError::Problems { path: path.into(), problems }),
+        _ => Err(ConfigError::Problems { document, path: path.into(), problems }),
     }
+}
+
+/// What of a document has the right shape, as typed; the problems of its shape are added.
+///
+/// # Errors
+/// [`ConfigError`] when it is no mapping at all.
+pub(crate) fn shaped<T: serde::de::DeserializeOwned>(
+    value: Value,
+    path: &str,
+    document: Document,
+    shape: &schema::Shape,
+    problems: &mut Vec<Problem>,
+) -> Result<T, ConfigError> {
+    let Some(sound) = schema::check(value, shape, "", problems) else {
+        // The document itself is no mapping: there is no path to name.
+        let mut problems = std::mem::take(problems);
+        problems.iter_mut().for_each(|problem| problem.path = "(document)".into());
+        return Err(ConfigError::Problems { document, path: path.into(), problems });
+    };
+    serde_yaml::from_value(sound).map_err(|source| ConfigError::Parse {
+        document,
+        path: path.into(),
+        source,
+    })
 }

@@ -7,9 +7,11 @@ use contract::names::{LABEL_DEVICE_PLUGIN, LABEL_NODE_TYPE, LABEL_POOL};
 
 use crate::config::network::{check_id, is_zone_id};
 use crate::config::policy;
-use crate::config::raw::{RawPool, RawSize, RawTaint};
+use crate::config::raw::{RawImage, RawPool, RawSize, RawTaint};
 use crate::config::resolve::{Judge, check_name, check_tags};
-use crate::config::spec::{Capacity, DevicePlugin, Placement, PoolClass, PoolSpec, Size, Taint};
+use crate::config::spec::{
+    Capacity, DevicePlugin, ImageSource, Placement, PoolClass, PoolSpec, Size, Taint,
+};
 
 /// The longest pool name: with the fleet's it must fit the name of a launch template and of a
 /// node group.
@@ -20,7 +22,12 @@ const SIZE_MAX: u64 = 450;
 const VOLUME_MIN: u64 = 20;
 const VOLUME_MAX: u64 = 16_384;
 
-pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<PoolSpec> {
+pub(crate) fn resolve(
+    judge: &mut Judge,
+    path: &str,
+    raw: &RawPool,
+    of_fleet: Option<&ImageSource>,
+) -> Option<PoolSpec> {
     let class = class_of(raw.class.as_deref());
     if let Some(name) = &raw.name {
         check_pool_name(judge, path, name);
@@ -30,9 +37,10 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
     }
     let size = raw.size.and_then(|size| resolve_size(judge, path, size));
     let volume = volume(judge, path, raw.volume_gib, class);
-    if let Some(image) = &raw.image {
-        check_image(judge, path, image);
-    }
+    let image = match &raw.image {
+        Some(image) => image_source(judge, path, image),
+        None => Some(of_fleet.cloned().unwrap_or(ImageSource::Recommended)),
+    };
     check_labels(judge, path, raw.labels.as_ref());
     let own_taints = taints(judge, path, raw.taints.as_deref().unwrap_or_default());
     let tags = raw.tags.clone().unwrap_or_default();
@@ -59,7 +67,7 @@ pub(crate) fn resolve(judge: &mut Judge, path: &str, raw: &RawPool) -> Option<Po
         instance_type: raw.instance_type.clone()?,
         size: size?,
         volume_gib: volume?,
-        image: raw.image.clone(),
+        image: image?,
         device_plugin: plugin,
         labels,
         taints: all_taints,
@@ -218,12 +226,31 @@ fn volume(
     u32::try_from(size).ok()
 }
 
-fn check_image(judge: &mut Judge, path: &str, image: &str) {
-    let id = image.strip_prefix("ami-").unwrap_or_default();
-    if id.len() < 8 || !id.chars().all(|c| c.is_ascii_hexdigit()) {
-        let message = format!("`{image}` is not of the form `ami-0123456789abcdef0`");
-        judge.say(format!("{path}.image"), message);
+/// The longest name of a channel: several of them are one tag's value.
+const CHANNEL_NAME_MAX: usize = 32;
+
+/// What is booted; `path` is that of the mapping that has the field.
+pub(crate) fn image_source(judge: &mut Judge, path: &str, raw: &RawImage) -> Option<ImageSource> {
+    let at = if path.is_empty() { "image".to_owned() } else { format!("{path}.image") };
+    match raw {
+        RawImage::Id(id) => {
+            if !is_image_id(id) {
+                judge.say(at, format!("`{id}` is not of the form `ami-0123456789abcdef0`"));
+            }
+            Some(ImageSource::Named(id.clone()))
+        }
+        RawImage::Chosen { channel } => {
+            let channel = channel.as_ref()?;
+            check_name(judge, &format!("{at}.channel"), channel, CHANNEL_NAME_MAX);
+            Some(ImageSource::Channel(channel.clone()))
+        }
     }
+}
+
+/// Whether this is the id of an image.
+pub(crate) fn is_image_id(text: &str) -> bool {
+    let id = text.strip_prefix("ami-").unwrap_or_default();
+    id.len() >= 8 && id.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// kubelet refuses to start with most `kubernetes.io` labels (NodeRestriction): the node would

@@ -19,8 +19,17 @@ pub struct RawFleet {
     pub(crate) roles: Option<RawRoles>,
     pub(crate) device_plugin_image: Option<String>,
     pub(crate) evidence_bucket: Option<String>,
+    pub(crate) image: Option<RawImage>,
     pub(crate) tags: Option<BTreeMap<String, String>>,
     pub(crate) pools: Option<Vec<RawPool>>,
+}
+
+/// What a pool boots. Untagged without harm: the shape has been checked, and what is wrong was said.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawImage {
+    Id(String),
+    Chosen { channel: Option<String> },
 }
 
 /// Where the agent comes from: exactly one of the three ways.
@@ -73,7 +82,7 @@ pub(crate) struct RawPool {
     pub(crate) size: Option<RawSize>,
     #[serde(rename = "volumeGiB")]
     pub(crate) volume_gib: Option<u64>,
-    pub(crate) image: Option<String>,
+    pub(crate) image: Option<RawImage>,
     pub(crate) device_plugin: Option<String>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) taints: Option<Vec<RawTaint>>,

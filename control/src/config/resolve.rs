@@ -82,7 +82,7 @@ fn check_bucket(judge: &mut Judge, name: &str) {
     }
 }
 
-fn constant(judge: &mut Judge, path: &str, value: Option<&str>, wanted: &str) {
+pub(crate) fn constant(judge: &mut Judge, path: &str, value: Option<&str>, wanted: &str) {
     if let Some(value) = value.filter(|value| *value != wanted) {
         judge.say(path, format!("is `{value}`, must be `{wanted}`"));
     }
@@ -117,7 +117,7 @@ fn check_region(judge: &mut Judge, region: &str) {
 }
 
 /// AL2023 and nodeadm exist from 1.28 on; the agent relies on what nodeadm does since.
-fn check_version(judge: &mut Judge, version: &str) {
+pub(crate) fn check_version(judge: &mut Judge, version: &str) {
     let minor = version.strip_prefix("1.").and_then(|minor| minor.parse::<u32>().ok());
     match minor {
         Some(28..) => {}
@@ -240,7 +240,7 @@ pub(crate) fn check_tags(judge: &mut Judge, path: &str, tags: &BTreeMap<String, 
 }
 
 fn pools(judge: &mut Judge, raw: &RawFleet) -> Option<Vec<PoolSpec>> {
-    let raw = raw.pools.as_ref()?;
+    let (raw, of_fleet) = (raw.pools.as_ref()?, raw.image.as_ref());
     let mut names = BTreeSet::new();
     for (index, pool) in raw.iter().enumerate() {
         let Some(name) = &pool.name else { continue };
@@ -248,6 +248,7 @@ fn pools(judge: &mut Judge, raw: &RawFleet) -> Option<Vec<PoolSpec>> {
             judge.say(format!("pools[{index}].name"), format!("`{name}` is taken by another pool"));
         }
     }
+    let image = of_fleet.and_then(|image| pool::image_source(judge, "", image));
     let unclear = raw.iter().any(|pool| pool.class.is_none());
     if !unclear && !raw.iter().any(|pool| pool.class.as_deref() == Some(PoolClass::System.label()))
     {
@@ -259,7 +260,7 @@ fn pools(judge: &mut Judge, raw: &RawFleet) -> Option<Vec<PoolSpec>> {
     let pools: Vec<_> = raw
         .iter()
         .enumerate()
-        .map(|(index, raw)| pool::resolve(judge, &format!("pools[{index}]"), raw))
+        .map(|(index, raw)| pool::resolve(judge, &format!("pools[{index}]"), raw, image.as_ref()))
         .collect();
     pools.into_iter().collect()
 }

@@ -25,6 +25,8 @@ pub enum Shape {
     Switch,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// Text, or a mapping with these fields and no others.
+    TextOr(&'static [Field]),
 }
 
 /// One field of a mapping.
@@ -40,11 +42,11 @@ pub struct Field {
     pub required: bool,
 }
 
-const fn required(name: &'static str, shape: Shape, about: &'static str) -> Field {
+pub(crate) const fn required(name: &'static str, shape: Shape, about: &'static str) -> Field {
     Field { name, about, shape, required: true }
 }
 
-const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Field {
+pub(crate) const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Field {
     Field { name, about, shape, required: false }
 }
 
@@ -72,6 +74,12 @@ pub const FLEET: Shape = Shape::Fields(&[
         "Image of NVIDIA's device plugin, for networks that do not reach nvcr.io",
     ),
     optional("evidenceBucket", Shape::Text, "Bucket for the evidence of failed joins"),
+    optional(
+        "image",
+        IMAGE,
+        "What pools boot that name no image: an AMI id, or `channel`; without it the EKS image that \
+         AWS recommends",
+    ),
     optional("tags", TEXTS, "Tags on everything that can carry one"),
     required("pools", Shape::List(&POOL), "The pools of nodes; one at least is of class `system`"),
 ]);
@@ -84,6 +92,13 @@ const AGENT: Shape = Shape::Fields(&[
     optional("url", Shape::Text, "Where the tarball is: `https://` or `s3://`"),
     optional("sha256", Shape::Text, "Its SHA-256, 64 lower-case hexadecimal digits"),
 ]);
+
+const IMAGE: Shape = Shape::TextOr(&[required(
+    "channel",
+    Shape::Text,
+    "The image that `control ami promote` put into this channel, for the pool's architecture and the \
+     cluster's Kubernetes version",
+)]);
 
 const NETWORK: Shape = Shape::Fields(&[
     optional(
@@ -150,7 +165,11 @@ const POOL: Shape = Shape::Fields(&[
         Shape::Count,
         "Root volume, 20 to 16384 GiB; 200 for class `gpu`, else 50",
     ),
-    optional("image", Shape::Text, "AMI id; without it the EKS image that AWS recommends"),
+    optional(
+        "image",
+        IMAGE,
+        "AMI id, or `channel`; without it the fleet's, else the EKS image that AWS recommends",
+    ),
     optional(
         "devicePlugin",
         Shape::Word(&["install", "dra", "external", "none"]),
@@ -295,6 +314,9 @@ pub fn check(
         (Shape::Fields(fields), Value::Mapping(map)) => {
             Some(Value::Mapping(check_fields(map, fields, path, problems)))
         }
+        (Shape::TextOr(fields), Value::Mapping(map)) => {
+            Some(Value::Mapping(check_fields(map, fields, path, problems)))
+        }
         (Shape::List(item), Value::Sequence(items)) => {
             Some(check_list(items, item, path, problems))
         }
@@ -302,7 +324,7 @@ pub fn check(
             let numbered = matches!(shape, Shape::Numbered(_));
             Some(check_map(map, item, numbered, path, problems))
         }
-        (Shape::Text, Value::String(text)) => Some(Value::String(text)),
+        (Shape::Text | Shape::TextOr(_), Value::String(text)) => Some(Value::String(text)),
         // A number with a point has lost its zeros by now: what was typed is not known any more.
         (Shape::Text, value) if value.is_f64() => {
             let message = format!("must be text: put it in quotes (YAML reads {})", scalar(&value));
@@ -369,9 +391,8 @@ fn check_list(items: Vec<Value>, shape: &Shape, path: &str, problems: &mut Vec<P
         // Places are kept, so that later paths still point at the right item.
         let empty = match shape {
             Shape::Fields(_) | Shape::Map(_) | Shape::Numbered(_) => Value::Mapping(Mapping::new()),
-            Shape::List(_) | Shape::Text | Shape::Count | Shape::Switch | Shape::Word(_) => {
-                Value::Null
-            }
+            Shape::List(_) | Shape::Text | Shape::TextOr(_) => Value::Null,
+            Shape::Count | Shape::Switch | Shape::Word(_) => Value::Null,
         };
         check(item, shape, &format!("{path}[{index}]"), problems).unwrap_or(empty)
     });
@@ -434,6 +455,7 @@ const fn expected(shape: &Shape) -> &'static str {
         Shape::Fields(_) | Shape::Map(_) | Shape::Numbered(_) => "a mapping",
         Shape::List(_) => "a list",
         Shape::Text | Shape::Word(_) => "text",
+        Shape::TextOr(_) => "text or a mapping",
         Shape::Count => "a whole number of 0 or more",
         Shape::Switch => "`true` or `false`",
     }

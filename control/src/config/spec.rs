@@ -60,6 +60,38 @@ pub enum AgentSource {
     Published,
 }
 
+/// Where a pool's image comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ImageSource {
+    /// The EKS image that AWS recommends for the type.
+    Recommended,
+    /// This one.
+    Named(String),
+    /// The one that was promoted in this channel.
+    Channel(String),
+}
+
+impl ImageSource {
+    /// The image that is named.
+    #[must_use]
+    pub fn named(&self) -> Option<&str> {
+        match self {
+            Self::Named(id) => Some(id),
+            Self::Recommended | Self::Channel(_) => None,
+        }
+    }
+
+    /// The channel that it is taken from.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Recommended | Self::Named(_) => None,
+        }
+    }
+}
+
 /// Roles that are there already: ARNs. What is none is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExistingRoles {
@@ -131,8 +163,8 @@ pub struct PoolSpec {
     pub size: Size,
     /// Size of the root volume.
     pub volume_gib: u32,
-    /// Image; none: the EKS one for the type.
-    pub image: Option<String>,
+    /// What its nodes boot.
+    pub image: ImageSource,
     /// How its GPUs are offered.
     pub device_plugin: DevicePlugin,
     /// Labels of its nodes, ours and the file's.

@@ -11,12 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Filter, LocationType};
 
+use crate::ami::catalogue;
+use crate::ami::choose::choose;
+use crate::ami::fit::{Need, misfits};
+use crate::ami::image::Image;
 use crate::aws::ec2::{self, TypeFacts};
 use crate::aws::{Attempted as _, AwsError, Clients};
 use crate::config::network::{NetworkSpec, OwnNetwork};
 use crate::config::problem::Problem;
-use crate::config::spec::PoolSpec;
-use crate::config::{ConfigError, FleetSpec};
+use crate::config::spec::{ImageSource, PoolSpec};
+use crate::config::{ConfigError, Document, FleetSpec};
 use crate::doctor::permissions::PermissionFacts;
 use crate::doctor::quotas::QuotaFacts;
 use crate::launch::reservation::{self, ReservationFact};
@@ -40,23 +44,13 @@ pub struct Facts {
     pub existing: Option<ExistingFacts>,
     /// The reservations that pools name, by id.
     pub reservations: BTreeMap<String, ReservationFact>,
-    /// The images that pools name, of those that exist, by id.
-    pub images: BTreeMap<String, ImageFact>,
+    /// The images that pools name, of those that exist, by id; all that were baked, where a pool takes
+    /// a channel's.
+    pub images: BTreeMap<String, Image>,
     /// What the account may have, and what of it is used.
     pub quotas: QuotaFacts,
     /// What the credentials may do.
     pub permissions: PermissionFacts,
-}
-
-/// An image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageFact {
-    /// `available`, `pending`, `disabled`, …
-    pub state: String,
-    /// `x86_64` or `arm64`.
-    pub architecture: String,
-    /// Size of its largest snapshot: what a root volume must hold.
-    pub gib: u32,
 }
 
 /// What was found.
@@ -100,30 +94,14 @@ pub async fn look(world: &World, spec: &FleetSpec) -> Result<Facts, AwsError> {
     Ok(Facts { zones, offered, types, existing, reservations, images, quotas, permissions })
 }
 
-async fn images(
-    clients: &Clients,
-    spec: &FleetSpec,
-) -> Result<BTreeMap<String, ImageFact>, AwsError> {
-    let ids: BTreeSet<String> = spec.pools.iter().filter_map(|pool| pool.image.clone()).collect();
-    if ids.is_empty() {
-        return Ok(BTreeMap::new());
+async fn images(clients: &Clients, spec: &FleetSpec) -> Result<BTreeMap<String, Image>, AwsError> {
+    let named = spec.pools.iter().filter_map(|pool| pool.image.named());
+    let mut images = catalogue::named(clients, named.map(str::to_owned)).await?;
+    if spec.pools.iter().any(|pool| pool.image.channel().is_some()) {
+        let baked = catalogue::baked(clients).await?;
+        images.extend(baked.into_iter().map(|image| (image.id.clone(), image)));
     }
-    // By filter: one id that is unknown would refuse them all.
-    let named = Filter::builder().name("image-id").set_values(Some(ids.into_iter().collect()));
-    let call = clients.ec2.describe_images().filters(named.build());
-    let found = call.into_paginator().items().send().try_collect().await;
-    let found = found.attempted(|| "describe the images that pools name".to_owned())?;
-    let facts = found.iter().filter_map(|image| {
-        let sizes = image.block_device_mappings().iter().filter_map(|one| one.ebs()?.volume_size());
-        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-        let fact = ImageFact {
-            state: text(image.state().map(|state| state.as_str())),
-            architecture: text(image.architecture().map(|one| one.as_str())),
-            gib: sizes.max().unwrap_or(0).unsigned_abs(),
-        };
-        Some((image.image_id()?.to_owned(), fact))
-    });
-    Ok(facts.collect())
+    Ok(images)
 }
 
 async fn offered(
@@ -175,7 +153,7 @@ pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Findings, StackError> 
         let zones = of_pool(pool, &zones);
         problems.extend(not_offered(&path, pool, &zones, facts));
         problems.extend(without_efa(&path, pool, facts));
-        problems.extend(image_unfit(&path, pool, facts));
+        problems.extend(image_unfit(&path, pool, spec, facts));
         let reservation = pool.capacity.reservation().and_then(|id| facts.reservations.get(id));
         let unfit = reservation::unfit(pool, reservation).into_iter();
         problems.extend(unfit.map(|message| Problem::new(format!("{path}.reservation"), message)));
@@ -188,27 +166,28 @@ pub fn verdict(spec: &FleetSpec, facts: &Facts) -> Result<Findings, StackError> 
     Ok(Findings { problems, doubts: doubts.collect() })
 }
 
-/// An image that a pool names and that would not boot there.
-fn image_unfit(path: &str, pool: &PoolSpec, facts: &Facts) -> Option<Problem> {
-    let id = pool.image.as_ref()?;
-    let say = |field: &str, message: String| Some(Problem::new(format!("{path}.{field}"), message));
-    let Some(image) = facts.images.get(id) else {
-        return say("image", format!("there is no image `{id}` that this account may use"));
-    };
-    if image.state != "available" {
-        return say("image", format!("`{id}` is {}", image.state));
+/// What stands against the image that a pool would boot, all at once.
+fn image_unfit(path: &str, pool: &PoolSpec, spec: &FleetSpec, facts: &Facts) -> Vec<Problem> {
+    let need = Need::of(spec, pool, facts.types.get(&pool.instance_type));
+    let at = |field: &str| format!("{path}.{field}");
+    match &pool.image {
+        ImageSource::Recommended => Vec::new(),
+        ImageSource::Named(id) => match facts.images.get(id) {
+            Some(image) => {
+                let found = misfits(image, &need).into_iter();
+                found.map(|misfit| Problem::new(at(misfit.field()), misfit.message)).collect()
+            }
+            None => {
+                let message = format!("there is no image `{id}` that this account may use");
+                vec![Problem::new(at("image"), message)]
+            }
+        },
+        ImageSource::Channel(channel) => {
+            let all: Vec<Image> = facts.images.values().cloned().collect();
+            let none = choose(&all, channel, &pool.name, &need).err();
+            none.into_iter().map(|none| Problem::new(at("image.channel"), none.message)).collect()
+        }
     }
-    let kind = facts.types.get(&pool.instance_type);
-    if let Some(kind) = kind.filter(|kind| kind.architecture != image.architecture) {
-        let (is, needs) = (&image.architecture, &kind.architecture);
-        let message = format!("`{id}` is for {is}, and `{}` is {needs}", pool.instance_type);
-        return say("image", message);
-    }
-    if image.gib > pool.volume_gib {
-        let message = format!("{} is less than `{id}` holds, {}", pool.volume_gib, image.gib);
-        return say("volumeGiB", message);
-    }
-    None
 }
 
 /// The zones that a pool's nodes may come up in.
@@ -271,7 +250,10 @@ pub async fn examine(world: &World, spec: &FleetSpec, named: &str) -> anyhow::Re
     let Findings { problems, doubts } = verdict(spec, &facts)?;
     match problems.is_empty() {
         true => Ok(doubts),
-        false => Err(ConfigError::Problems { path: named.to_owned(), problems }.into()),
+        false => {
+            let (document, path) = (Document::Fleet, named.to_owned());
+            Err(ConfigError::Problems { document, path, problems }.into())
+        }
     }
 }
 
@@ -345,13 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_without_an_image_that_fits_is_named() {
+        let mut spec = spec("10.0.0.0/16", 8);
+        spec.pools[1].image = ImageSource::Channel("stable".into());
+        let mut facts = facts(&["a"]);
+        facts.types.insert("p5.48xlarge".into(), TypeFacts::example());
+        let said = |facts: &Facts| -> Vec<String> {
+            let found = verdict(&spec, facts).unwrap().problems;
+            found.iter().map(ToString::to_string).collect()
+        };
+        let none = "pools[1].image.channel: pool `h100`: no image is in the channel `stable`";
+        assert_eq!(said(&facts), [none]);
+        let image = Image::example("ami-1").promoted("stable", "2026-11-20T00:00:00Z");
+        let newer = Image { kubernetes: Some("1.35".into()), ..image.clone() };
+        facts.images.insert("ami-1".into(), newer);
+        assert!(said(&facts)[0].contains("and the cluster 1.34: kubelet is never newer"));
+        facts.images.insert("ami-1".into(), image);
+        assert_eq!(said(&facts), [""; 0]);
+    }
+
+    #[test]
     fn an_image_that_would_not_boot_is_named() {
         let mut spec = spec("10.0.0.0/16", 8);
-        spec.pools[1].image = Some("ami-0123456789abcdef0".into());
-        let image = |state: &str, architecture: &str, gib| ImageFact {
+        spec.pools[1].image = ImageSource::Named("ami-0123456789abcdef0".into());
+        let image = |state: &str, architecture: &str, gib| Image {
+            id: "ami-0123456789abcdef0".into(),
             state: state.into(),
             architecture: architecture.into(),
             gib,
+            ..Image::default()
         };
         for (image, said) in [
             (Some(image("available", "x86_64", 20)), None),

@@ -42,6 +42,13 @@ impl Interrupt {
         Self { asked }
     }
 
+    /// One that a test asks.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (watch::Sender<bool>, Self) {
+        let (ask, asked) = watch::channel(false);
+        (ask, Self { asked })
+    }
+
     /// Whether it has been asked.
     #[must_use]
     pub fn is_raised(&self) -> bool {

@@ -123,9 +123,7 @@ fn made(
         return Ok(None);
     };
     let Some(kind) = facts.types.get(&pool.instance_type) else { return Ok(None) };
-    let Some(image) = pool.image.clone().or_else(|| facts.images.get(&pool.name).cloned()) else {
-        return Ok(None);
-    };
+    let Some(image) = image_of(pool, facts) else { return Ok(None) };
     let Some(security_groups) = security_groups(pool, cluster, network) else { return Ok(None) };
     let fleet = &inputs.scope.fleet;
     let tags = own_tags(inputs, layer, pool, &format!("{fleet}-{}", pool.name));
@@ -177,6 +175,12 @@ fn made(
         tags,
     };
     Ok(Some(Made { data: template, spec, group }))
+}
+
+/// The image that the pool names, else the one that was found for it.
+fn image_of(pool: &PoolSpec, facts: &PoolsFacts) -> Option<String> {
+    let named = pool.image.named().map(str::to_owned);
+    named.or_else(|| facts.images.get(&pool.name).cloned())
 }
 
 /// The cluster's own group, and EFA's where the pool has it; none while that is not made.

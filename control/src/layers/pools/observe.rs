@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types::{LaunchTemplate, LaunchTemplateVersion};
 use contract::names::{TAG_FLEET, TAG_LAYER, TAG_POOL, TAG_SPEC};
 
+use crate::ami::catalogue;
+use crate::ami::choose::choose;
+use crate::ami::fit::Need;
 use crate::aws::ec2::{self, TypeFacts, filter, tag_of};
 use crate::aws::poll::a_few_at_once;
 use crate::aws::tagging::Tags;
 use crate::aws::{Attempted as _, AwsError, Clients};
+use crate::config::spec::PoolSpec;
+use crate::launch::image::{self, Variant};
 use crate::launch::managed::{self, GroupFact};
+use crate::launch::placement;
 use crate::launch::reservation::{self, ReservationFact};
-use crate::launch::{image, placement};
 use crate::layers::pools::tags::{self, TagFacts};
 use crate::stack::{Inputs, Layer, StackError, World};
 
@@ -20,8 +25,9 @@ use crate::stack::{Inputs, Layer, StackError, World};
 pub struct PoolsFacts {
     /// What the instance types are.
     pub types: BTreeMap<String, TypeFacts>,
-    /// The images, by pool; not for pools that name theirs. A pool that exists keeps the one it has:
-    /// AWS recommends another every few weeks, and that must not roll anybody's nodes.
+    /// The images, by pool; not for pools that name theirs. A pool that exists keeps the one it has
+    /// where it boots what AWS recommends: that is another every few weeks, and must not roll anybody's
+    /// nodes. One that takes a channel's takes what is promoted there now.
     pub images: BTreeMap<String, String>,
     /// The launch templates.
     pub templates: Vec<TemplateFact>,
@@ -90,35 +96,66 @@ pub async fn observe(
         ec2::instance_types(clients, &types),
         reservation::describe(clients, fleet, &reserved),
     )?;
-    let mut resolved: BTreeMap<String, String> = BTreeMap::new();
-    for pool in inputs.spec.pools_of(layer).filter(|pool| pool.image.is_none()) {
+    facts.images = images(world, layer, inputs, &facts).await?;
+    Ok(facts)
+}
+
+/// The image of each pool that names none.
+async fn images(
+    world: &World,
+    layer: Layer,
+    inputs: &Inputs,
+    facts: &PoolsFacts,
+) -> Result<BTreeMap<String, String>, StackError> {
+    let mut images = BTreeMap::new();
+    let mut recommended: BTreeMap<String, String> = BTreeMap::new();
+    let mut baked = None;
+    for pool in inputs.spec.pools_of(layer) {
+        if pool.image.named().is_some() {
+            continue;
+        }
         let Some(kind) = facts.types.get(&pool.instance_type) else {
-            return Err(StackError::Conflict {
-                message: format!(
-                    "pool `{}`: EC2 offers no instance type `{}` in `{}`",
-                    pool.name, pool.instance_type, world.scope.region
-                ),
-                hint: "correct `instanceType`; `aws ec2 describe-instance-type-offerings` lists \
-                       them"
-                    .into(),
-            });
+            return Err(no_such_type(world, pool));
         };
+        if let Some(channel) = pool.image.channel() {
+            let all = match &mut baked {
+                Some(all) => all,
+                none => none.insert(catalogue::baked(&world.clients).await?),
+            };
+            let need = Need::of(&inputs.spec, pool, Some(kind));
+            let chosen = choose(all, channel, &pool.name, &need)
+                .map_err(|none| StackError::Conflict { message: none.message, hint: none.hint })?;
+            images.insert(pool.name.clone(), chosen.id.clone());
+            continue;
+        }
         let kept = facts.templates.iter().find(|template| {
             template.pool == pool.name && template.instance_type == pool.instance_type
         });
         if let Some(kept) = kept.filter(|kept| !kept.image.is_empty()) {
-            facts.images.insert(pool.name.clone(), kept.image.clone());
+            images.insert(pool.name.clone(), kept.image.clone());
             continue;
         }
-        let parameter = image::parameter(&inputs.spec.kubernetes, kind);
-        let id = match resolved.get(&parameter) {
+        let (version, variant) = (&inputs.spec.kubernetes, Variant::of(kind));
+        let parameter = image::parameter(version, &kind.architecture, variant);
+        let id = match recommended.get(&parameter) {
             Some(id) => id.clone(),
-            None => image::resolve(clients, &parameter).await?,
+            None => image::resolve(&world.clients, &parameter).await?,
         };
-        resolved.insert(parameter, id.clone());
-        facts.images.insert(pool.name.clone(), id);
+        recommended.insert(parameter, id.clone());
+        images.insert(pool.name.clone(), id);
     }
-    Ok(facts)
+    Ok(images)
+}
+
+fn no_such_type(world: &World, pool: &PoolSpec) -> StackError {
+    StackError::Conflict {
+        message: format!(
+            "pool `{}`: EC2 offers no instance type `{}` in `{}`",
+            pool.name, pool.instance_type, world.scope.region
+        ),
+        hint: "correct `instanceType`; `aws ec2 describe-instance-type-offerings` lists them"
+            .into(),
+    }
 }
 
 async fn templates(

@@ -87,7 +87,7 @@ fn plan_pool(wish: &PoolWish, facts: &PoolsFacts, steps: &mut Vec<Step<Op>>) {
         }
         (Some(fact), Some(made)) if fact.spec != description(&made.spec) => steps.push(
             Step::change(0, "launch template", &wish.template, Op::NewVersion(boxed()))
-                .because("nodes would be made from something else"),
+                .because(changed(&fact.image, &made.data.image)),
         ),
         (Some(_), _) => {}
     }
@@ -140,7 +140,20 @@ fn plan_group(
     if !newest {
         let mut step = Step::change(2, "nodes", &wish.name, Op::Roll(boxed()));
         step.action = Action::Replace;
-        steps.push(step.because("they were made from an older launch template"));
+        let image = template.map_or("", |template| template.image.as_str());
+        let why = match image != made.data.image && !image.is_empty() {
+            true => format!("rolled in batches onto image {}", made.data.image),
+            false => "they were made from an older launch template".to_owned(),
+        };
+        steps.push(step.because(why));
+    }
+}
+
+/// Why a launch template gets another version.
+fn changed(before: &str, image: &str) -> String {
+    match before.is_empty() || before == image {
+        true => "nodes would be made from something else".to_owned(),
+        false => format!("image {image} instead of {before}"),
     }
 }
 
