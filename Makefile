@@ -112,9 +112,16 @@ bench: build ## what the agent costs, each figure beside its peer's, and control
 	$(BIN)/fleet_bench
 
 .PHONY: dist
-dist: setup ## the agent for AMIs and nodes: tarball, deb, rpm, bill of materials and checksums, into target/dist
+dist: setup dist-parts ## the agent for AMIs and nodes: tarball, deb, rpm, bill of materials and checksums, into target/dist
+
+.PHONY: dist-parts
+dist-parts:
 	$(RELEASE)
 	amis/dist.sh target/release/rollcall-agent target/dist
+
+.PHONY: dist-twice
+dist-twice: setup ## the same release built in two directories: the same checksums
+	amis/dist-twice.sh
 
 .PHONY: operate-doc
 operate-doc: ## write docs/operate.md anew from the table of reasons

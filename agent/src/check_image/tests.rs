@@ -106,7 +106,7 @@ fn an_image_without_gpus_needs_no_driver() {
 /// What is done to a good image, and what must be named: that and nothing else.
 type Broken = (&'static str, fn(&Image), Check, &'static str);
 
-const BROKEN: [Broken; 24] = [
+const BROKEN: [Broken; 31] = [
     (
         "Debian",
         |i| i.write("/usr/lib/os-release", b"ID=debian\nVERSION_ID=\"12\"\n", 0o644),
@@ -180,13 +180,55 @@ const BROKEN: [Broken; 24] = [
         "nodeadm-config.service",
     ),
     (
-        "one unit is not enabled, and another is masked",
-        |i| {
-            i.remove("/etc/systemd/system/multi-user.target.wants/rollcall-agent.service");
-            i.link("/etc/systemd/system/nodeadm-boot-hook.service", "/dev/null");
-        },
+        "the watch is not enabled",
+        |i| i.remove("/etc/systemd/system/multi-user.target.wants/rollcall-agent.service"),
         Check::NotEnabled,
         "rollcall-agent.service",
+    ),
+    (
+        "a stock unit is masked",
+        |i| i.link("/etc/systemd/system/nodeadm-boot-hook.service", "/dev/null"),
+        Check::NotEnabled,
+        "nodeadm-boot-hook.service",
+    ),
+    (
+        "the preset is missing",
+        |i| i.remove("/usr/lib/systemd/system-preset/80-rollcall.preset"),
+        Check::FileMissing,
+        "/usr/lib/systemd/system-preset/80-rollcall.preset",
+    ),
+    (
+        "kubelet's drop-in is missing",
+        |i| i.remove(facts::KUBELET_DROP_IN),
+        Check::FileMissing,
+        "/usr/lib/systemd/system/kubelet.service.d/10-rollcall.conf",
+    ),
+    (
+        "the join has no place to write its NodeConfig to",
+        |i| i.remove("/etc/eks/nodeadm.d"),
+        Check::FileMissing,
+        "/etc/eks/nodeadm.d",
+    ),
+    (
+        "a unit that anybody may write",
+        |i| {
+            let unit = "/usr/lib/systemd/system/rollcall-join.service";
+            fs::set_permissions(i.root().path(unit), Permissions::from_mode(0o666)).unwrap();
+        },
+        Check::WrongMode,
+        "/usr/lib/systemd/system/rollcall-join.service",
+    ),
+    (
+        "the other driver tree is missing",
+        |i| i.remove("/opt/nvidia/lts"),
+        Check::DriverTreeMissing,
+        "/opt/nvidia/lts",
+    ),
+    (
+        "the resolver has left its mark",
+        |i| i.write("/opt/nvidia/.driver-flavor", b"lts-open", 0o644),
+        Check::DriverTreeFrozen,
+        "/opt/nvidia/.driver-flavor",
     ),
     ("kubelet is enabled", |i| i.enable("kubelet"), Check::KubeletEnabled, "kubelet.service"),
     (
@@ -248,9 +290,7 @@ fn each_broken_image_is_named() {
         let image = Image::good();
         damage(&image);
         let found = image.found();
-        assert!(found.contains(&(check, path.to_owned())), "{name}: {found:?}");
-        // Two of them break one more thing on the way.
-        assert!(found.len() <= 2, "{name}: {found:?}");
+        assert_eq!(found, [(check, path.to_owned())], "{name}");
     }
 }
 
@@ -264,6 +304,12 @@ fn what_belongs_to_one_machine_is_found() {
         "/etc/cni/net.d/10-aws.conflist",
         "/var/lib/kubelet/kubeconfig",
         "/var/lib/rollcall/journal.json",
+        "/var/lib/cloud/data/instance-id",
+        "/var/log/cloud-init-output.log",
+        "/root/.bash_history",
+        "/root/.aws/credentials",
+        "/etc/kubernetes/pki/ca.crt",
+        "/etc/eks/kubelet/environment",
     ] {
         let image = Image::good();
         image.write(path, b"x", 0o600);

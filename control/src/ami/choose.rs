@@ -132,7 +132,7 @@ mod tests {
         let beta = Image::example("ami-b").promoted("beta", "2026-11-21T00:00:00Z");
         let arm = Image { architecture: "arm64".into(), ..of("ami-arm", "1.34") };
         assert_eq!(
-            chosen(&[beta.clone()], &need()),
+            chosen(std::slice::from_ref(&beta), &need()),
             Err("pool `h100`: no image is in the channel `stable`".into())
         );
         let said = chosen(&[beta.clone(), arm.clone()], &need()).unwrap_err();

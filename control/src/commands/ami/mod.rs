@@ -42,7 +42,7 @@ async fn named(clients: &Clients, id: &str) -> anyhow::Result<Image> {
     })
 }
 
-/// Now, to the second.
+/// Now, to the millisecond: what was promoted last is told by it.
 fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }

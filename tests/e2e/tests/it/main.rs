@@ -5,6 +5,7 @@
 mod architecture;
 mod breaker;
 mod catalogue;
+mod channels;
 mod crashes;
 mod doctor;
 mod evidence;

@@ -82,6 +82,47 @@ fn packages_hold_what_the_list_says() {
     }
 }
 
+/// Where the sources lie is in none of what is made from them: tarball, deb and rpm of a copy elsewhere, with
+/// other times and another umask, are the same bytes. That the program itself is, `make dist-twice` shows.
+#[test]
+fn a_copy_of_the_sources_elsewhere_makes_the_same() {
+    let programs = Programs::of_this_build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let copy = "umask 077; cp -r --no-preserve=mode,timestamps \"$0/amis\" \"$0/systemd\" .; chmod 0700 amis/*.sh";
+    let mut sh = Command::new("sh");
+    let copied =
+        sh.args(["-c", copy]).arg(&programs.root).current_dir(&elsewhere).status().unwrap();
+    assert!(copied.success());
+    let agent = programs.bin.join("rollcall-agent");
+    let made = |root: &Path, name: &str| {
+        let out = dir.path().join(name);
+        std::fs::create_dir(&out).unwrap();
+        let tarball = out.join("agent.tar.gz");
+        let run = |script: &str, arguments: &[&std::ffi::OsStr]| {
+            let mut command = Command::new(root.join(script));
+            let run =
+                command.args(arguments).current_dir(root).env("GZIP_LEVEL", "1").output().unwrap();
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        };
+        run("amis/tarball.sh", &[agent.as_os_str(), tarball.as_os_str()]);
+        run("amis/packages.sh", &[agent.as_os_str(), "0.9.0".as_ref(), out.as_os_str()]);
+        let files = std::fs::read_dir(&out).unwrap().flatten().map(|entry| entry.path());
+        let mut files: Vec<_> = files
+            .map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let (here, there) = (made(&programs.root, "here"), made(&elsewhere, "there"));
+    assert!(here.len() >= 2, "a tarball and a deb at least");
+    for (one, other) in here.iter().zip(&there) {
+        assert!(one == other, "{:?} is another one", one.0);
+    }
+    assert_eq!(here.len(), there.len());
+}
+
 /// The story is in the script beside this file: it plays in a mount namespace, on this machine's own
 /// files with a layer over them.
 #[test]
