@@ -690,6 +690,31 @@ reasons! {
         "EKS gave the node group up; its health issues say why.",
         "aws eks describe-nodegroup --cluster-name {cluster} --nodegroup-name {pool} --query nodegroup.health; then control down and up of the pool",
     }
+    CapacityInsufficient { Outside, Hard,
+        "EC2 has no capacity for the pool's instance type in any of its zones.",
+        "let the pool come up in more zones or take another instanceType, or reserve capacity; control up goes on once there is some",
+        explains: [NodeGroupCreateFailed],
+    }
+    VcpuQuotaExceeded { Outside, Hard,
+        "The account may run no more vCPUs of the pool's instance family.",
+        "aws service-quotas list-service-quotas --service-code ec2 --query \"Quotas[?contains(QuotaName, 'On-Demand')].[QuotaName,QuotaCode,Value]\"; then request-service-quota-increase",
+        explains: [NodeGroupCreateFailed],
+    }
+    SpotLimitExceeded { Outside, Hard,
+        "The account may run no more spot instances of the pool's instance family.",
+        "aws service-quotas list-service-quotas --service-code ec2 --query \"Quotas[?contains(QuotaName, 'Spot')].[QuotaName,QuotaCode,Value]\"; then request-service-quota-increase",
+        explains: [NodeGroupCreateFailed],
+    }
+    ReservationExceeded { Outside, Hard,
+        "The pool's capacity reservation has no room for another instance.",
+        "aws ec2 describe-capacity-reservations --query 'CapacityReservations[].[CapacityReservationId,AvailableInstanceCount,State]'; enlarge it, or make the pool smaller",
+        explains: [NodeGroupCreateFailed],
+    }
+    LaunchTemplateInvalid { Outside, Hard,
+        "EC2 refuses to launch what the pool asks for: its image, network, key or volume.",
+        "aws autoscaling describe-scaling-activities --auto-scaling-group-name <the node group's>: its StatusMessage says what EC2 refuses; correct the pool, then control up",
+        explains: [NodeGroupCreateFailed],
+    }
     AccessEntryMissing { Outside, Hard,
         "The cluster has no access entry for the role of this node.",
         "aws eks create-access-entry --cluster-name {cluster} --type EC2_LINUX --principal-arn <node role>; control up does it",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use contract::ExitCode;
+use jiff::Timestamp;
 
 use crate::aws::{Clients, partition};
 use crate::cli::FileArgs;
@@ -41,6 +42,7 @@ pub(super) async fn world(
         interrupt: Interrupt::listen().context("could not listen for signals")?,
         progress,
         evidence: evidence_home(),
+        began: Timestamp::now(),
     })
 }
 

@@ -132,8 +132,13 @@ fn details(report: &UpReport, style: Style) -> String {
         if let Ok(known) = reason.parse::<Reason>() {
             out.push_str(&format!("    {}\n", known.entry().meaning));
         }
-        for instance in instances {
-            out.push_str(&format!("    {}\n", style.cyan(format!("control diagnose {instance}"))));
+        for of in instances {
+            // What was never launched has no instance to ask: its pool stands for it.
+            let line = match of.starts_with("i-") {
+                true => style.cyan(format!("control diagnose {of}")),
+                false => format!("pool {of}"),
+            };
+            out.push_str(&format!("    {line}\n"));
         }
     }
     out

@@ -52,6 +52,8 @@ pub struct GroupFact {
     pub size: Size,
     /// Launch template: id and version.
     pub template: Option<(String, String)>,
+    /// In how many subnets it launches, one a zone.
+    pub zones: usize,
     /// Health issues, `code: message`.
     pub issues: Vec<String>,
     /// What carries its tags, and which.
@@ -134,6 +136,7 @@ fn fact(name: &str, group: &Nodegroup) -> GroupFact {
         template: group
             .launch_template()
             .and_then(|t| Some((t.id()?.to_owned(), t.version()?.to_owned()))),
+        zones: group.subnets().len(),
         issues: group
             .health()
             .map(|health| health.issues())

@@ -5,5 +5,6 @@ pub mod image;
 pub mod interfaces;
 pub mod managed;
 pub mod placement;
+pub mod refusal;
 pub mod reservation;
 pub mod template;

@@ -17,6 +17,8 @@ pub struct NodeTally {
     pub pools: Vec<PoolTally>,
     /// Instances by the reason that keeps them out.
     pub reasons: BTreeMap<String, Vec<String>>,
+    /// EC2's words, by the pool that it launches nothing more of.
+    pub refused: BTreeMap<String, String>,
     /// Nodes that were replaced.
     pub replaced: Vec<Replacement>,
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use contract::names::{TAG_FLEET, TAG_LAYER};
+use jiff::Timestamp;
 
 use crate::aws::Clients;
 use crate::aws::eks::ClusterFacts;
@@ -139,4 +140,6 @@ pub struct World {
     pub progress: Progress,
     /// Directory where what is known of replaced nodes is kept.
     pub evidence: PathBuf,
+    /// When the command began: what failed before may have been mended.
+    pub began: Timestamp,
 }

@@ -166,6 +166,7 @@ async fn create_group(world: &World, layer: Layer, wish: &PoolWish, facts: &Pool
         status: "CREATING".into(),
         size: group.size,
         template: Some((fact.id.clone(), fact.version.clone())),
+        zones: group.subnets.len(),
         issues: Vec::new(),
         tagged: GroupTags::default(),
     };

@@ -2,14 +2,17 @@
 //!
 //! Never waits for EKS's own verdict on a new group, which takes 25 minutes: ours comes first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::{Finding, Reason};
 
-use crate::aws::poll::{Waited, until};
+use crate::aws::AwsError;
+use crate::aws::poll::{Waited, a_few_at_once, until};
 use crate::diagnose::{NodeState, NodeVerdict, node_verdicts};
 use crate::kube::Cluster;
 use crate::launch::managed::{self, GroupFact};
+use crate::launch::refusal::{self, Refusal};
 use crate::layers::addons::observe::connect;
 use crate::layers::pools::breaker::Breakers;
 use crate::layers::pools::replace::{self, Replacement};
@@ -32,10 +35,11 @@ pub async fn wait(world: &World, inputs: &Inputs, layer: Layer) -> Result<Gate, 
         let (mut tally, mut settled) = (NodeTally::default(), Vec::new());
         let look = async || {
             let (mut nodes, groups) = see(world, inputs, layer, cluster.as_ref()).await?;
+            let refusals = refusals(world, &short(inputs, layer, &nodes, &groups)).await?;
             // One that was replaced may be listed for a moment yet.
             nodes.retain(|node| !replaced.iter().any(|one| one.instance == node.instance));
             world.progress.nodes(&nodes.iter().map(line).collect::<Vec<_>>());
-            tally = count(inputs, layer, &nodes, &groups);
+            tally = count((inputs, layer), &nodes, &groups, &refusals);
             breakers.keep(world, &nodes).await?;
             settled = nodes;
             Ok(is_settled(&tally).then_some(()))
@@ -74,22 +78,56 @@ pub async fn first_node(world: &World, layer: Layer, cluster: &Cluster) -> Resul
         if nodes.iter().any(|node| node.state == NodeState::Ready) {
             return Ok(Some(()));
         }
-        let groups = match nodes.is_empty() {
+        let mut groups = match nodes.is_empty() {
             true => managed::list(&world.clients, fleet).await?,
             false => Vec::new(),
         };
-        Ok(is_hopeless(layer, &nodes, &groups).then_some(()))
+        groups.retain(|group| group.layer == layer.label());
+        let refusals = refusals(world, &groups.iter().collect::<Vec<_>>()).await?;
+        Ok(is_hopeless(&nodes, &groups, &refusals).then_some(()))
     };
     until(world.pace, DEADLINE, &world.interrupt, look).await.map(drop)
 }
 
 /// Whether no node of the layer is on its way any more. Pure.
-fn is_hopeless(layer: Layer, nodes: &[NodeVerdict], groups: &[GroupFact]) -> bool {
-    let mut ours = groups.iter().filter(|group| group.layer == layer.label()).peekable();
+fn is_hopeless(nodes: &[NodeVerdict], groups: &[GroupFact], refusals: &Refusals) -> bool {
+    let given_up =
+        |group: &GroupFact| group.status == "CREATE_FAILED" || refusals.contains_key(&group.name);
     match nodes.is_empty() {
-        true => ours.peek().is_some() && ours.all(|group| group.status == "CREATE_FAILED"),
+        true => !groups.is_empty() && groups.iter().all(given_up),
         false => nodes.iter().all(|node| node.state == NodeState::Failed),
     }
+}
+
+/// By pool, why EC2 launches nothing more of it.
+pub type Refusals = BTreeMap<String, Refusal>;
+
+/// The groups that lack instances. Pure.
+fn short<'a>(
+    inputs: &Inputs,
+    layer: Layer,
+    nodes: &[NodeVerdict],
+    groups: &'a [GroupFact],
+) -> Vec<&'a GroupFact> {
+    let lacks = |group: &&GroupFact| {
+        let there = nodes.iter().filter(|node| node.pool == group.name).count();
+        let mut pools = inputs.spec.pools_of(layer);
+        pools.any(|pool| pool.name == group.name && there < pool.size.desired as usize)
+    };
+    groups.iter().filter(lacks).collect()
+}
+
+/// Why EC2 launches nothing more of these groups, where it is so: EKS says it after 25 minutes.
+async fn refusals(world: &World, groups: &[&GroupFact]) -> Result<Refusals, AwsError> {
+    let reads = groups.iter().filter_map(|group| {
+        let scaling = group.tagged.scaling_group.as_deref()?;
+        Some(async move {
+            let tries = refusal::tries(&world.clients, scaling, world.began).await?;
+            Ok(refusal::verdict(&tries, group.zones).map(|found| (group.name.clone(), found)))
+        })
+    });
+    let found: Result<Vec<_>, AwsError> = a_few_at_once(reads).await.into_iter().collect();
+    Ok(found?.into_iter().flatten().collect())
 }
 
 async fn see(
@@ -129,13 +167,14 @@ fn cause(finding: &Finding) -> String {
     format!("{}: {}", finding.reason, finding.summary)
 }
 
-/// Counts the nodes. A group that EKS gave up leaves its missing nodes with that reason. Pure.
+/// Counts the nodes. A group that EKS gave up, or of which EC2 launches nothing more, leaves its missing
+/// nodes with that reason. Pure.
 #[must_use]
 pub fn count(
-    inputs: &Inputs,
-    layer: Layer,
+    (inputs, layer): (&Inputs, Layer),
     nodes: &[NodeVerdict],
     groups: &[GroupFact],
+    refusals: &Refusals,
 ) -> NodeTally {
     let mut tally = NodeTally::default();
     for pool in inputs.spec.pools_of(layer) {
@@ -159,12 +198,17 @@ pub fn count(
         }
         let missing = pool.size.desired.saturating_sub(row.ready + row.failed + row.joining);
         let given_up = groups.iter().any(|g| g.name == pool.name && g.status == "CREATE_FAILED");
-        if missing > 0 && given_up {
-            row.failed += missing;
-            let name = Reason::NodeGroupCreateFailed.name().to_owned();
-            tally.reasons.entry(name).or_default().push(pool.name.clone());
-        } else {
-            row.joining += missing;
+        let refusal = refusals.get(&pool.name);
+        let given_up = given_up.then_some(Reason::NodeGroupCreateFailed);
+        match refusal.map(|refusal| refusal.reason).or(given_up).filter(|_| missing > 0) {
+            Some(reason) => {
+                row.failed += missing;
+                let name = reason.name().to_owned();
+                tally.reasons.entry(name).or_default().push(pool.name.clone());
+                let words = refusal.map(|refusal| (pool.name.clone(), refusal.words.clone()));
+                tally.refused.extend(words);
+            }
+            None => row.joining += missing,
         }
         tally.pools.push(row);
     }
@@ -204,11 +248,85 @@ fn words(tally: &NodeTally) -> String {
     match tally.pools.is_empty() {
         true => "no pools".to_owned(),
         false => {
-            let pools = tally.pools.iter().map(pool).collect::<Vec<_>>().join("; ");
+            let said = tally.refused.iter().map(|(name, words)| format!("{name}: {words}"));
+            let pools = tally.pools.iter().map(pool).chain(said).collect::<Vec<_>>().join("; ");
             match tally.replaced.len() {
                 0 => pools,
                 many => format!("{pools}; {many} replaced"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::FleetSpec;
+    use crate::config::spec::Size;
+    use crate::launch::managed::GroupTags;
+    use crate::stack::{Given, Scope};
+
+    fn inputs() -> Inputs {
+        let text = "apiVersion: rollcall.dev/v1alpha1\nkind: Fleet\nname: prod\nregion: us-east-1\n\
+                    kubernetes: \"1.34\"\nagent: {baked: true}\npools:\n  - {name: s, class: \
+                    system, instanceType: m6i.large, size: {desired: 1}}\n  - {name: h100, class: \
+                    gpu, instanceType: p5.48xlarge, size: {desired: 4, max: 4}}\n";
+        let spec: FleetSpec = crate::config::parse(text, "fleet.yaml").unwrap();
+        Inputs { scope: Scope::example(), spec, artifact: None, given: Given::default() }
+    }
+
+    fn group(status: &str) -> GroupFact {
+        GroupFact {
+            name: "h100".into(),
+            layer: "gpu".into(),
+            status: status.into(),
+            size: Size { min: 0, desired: 4, max: 4 },
+            template: None,
+            zones: 2,
+            issues: vec![],
+            tagged: GroupTags::default(),
+        }
+    }
+
+    fn refused() -> Refusals {
+        let refusal = Refusal { reason: Reason::VcpuQuotaExceeded, words: "no more".into() };
+        Refusals::from([("h100".to_owned(), refusal)])
+    }
+
+    #[test]
+    fn what_is_launched_no_more_fails_with_its_reason_before_eks_says_so() {
+        let inputs = inputs();
+        let of = |groups: &[GroupFact], refusals: &Refusals| {
+            count((&inputs, Layer::Gpu), &[], groups, refusals)
+        };
+        let waiting = of(&[group("CREATING")], &Refusals::new());
+        assert!(!is_settled(&waiting) && waiting.reasons.is_empty());
+        let given_up = of(&[group("CREATING")], &refused());
+        assert!(is_settled(&given_up));
+        assert_eq!(given_up.reasons["VcpuQuotaExceeded"], ["h100"]);
+        let gate = verdict(given_up);
+        assert!(!gate.is_open());
+        assert_eq!(gate.detail(), "h100 0 of 4 ready, 4 failed; h100: no more");
+        // EKS's own verdict has no cause; where EC2 named one, it is the one.
+        let failed = of(&[group("CREATE_FAILED")], &Refusals::new());
+        assert_eq!(failed.reasons["NodeGroupCreateFailed"], ["h100"]);
+        let both = of(&[group("CREATE_FAILED")], &refused());
+        assert_eq!(both.reasons.keys().collect::<Vec<_>>(), ["VcpuQuotaExceeded"]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_first_node_that_cannot_come() {
+        let none = Refusals::new();
+        assert!(!is_hopeless(&[], &[group("CREATING")], &none));
+        assert!(!is_hopeless(&[], &[], &none));
+        assert!(is_hopeless(&[], &[group("CREATING")], &refused()));
+        assert!(is_hopeless(&[], &[group("CREATE_FAILED")], &none));
+    }
+
+    #[test]
+    fn only_groups_that_lack_instances_are_asked_about() {
+        let (inputs, groups) = (inputs(), [group("CREATING")]);
+        assert_eq!(short(&inputs, Layer::Gpu, &[], &groups).len(), 1);
+        assert_eq!(short(&inputs, Layer::System, &[], &groups).len(), 0);
     }
 }

@@ -65,6 +65,7 @@ fn facts(spec: &str, version: &str) -> PoolsFacts {
             status: "ACTIVE".into(),
             size: SIZE,
             template: Some(("lt-1".into(), version.into())),
+            zones: 2,
             issues: vec![],
             tagged: GroupTags::default(),
         }],

@@ -10,6 +10,7 @@ mod crashes;
 mod doctor;
 mod evidence;
 mod fleets;
+mod launches;
 mod lease;
 mod leftovers;
 mod lines;

@@ -1,6 +1,7 @@
 """Auto Scaling groups: instances spread over the subnets, failures as scaling activities, and a
 replacement for what was terminated behind the group's back."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -45,11 +46,19 @@ class Scaler:
             self.reconcile(group)
 
     def _launch(self, group: Any) -> bool:
+        """Launches one, in another zone where the first has no capacity."""
+        for subnet_id, zone in self._places(group):
+            ended = self._launch_in(group, subnet_id, zone)
+            if ended != "InsufficientInstanceCapacity":
+                return ended is None
+        return False
+
+    def _launch_in(self, group: Any, subnet_id: str | None, zone: str) -> str | None:
+        """Launches one in a zone; the error's code where EC2 refuses."""
         from moto.autoscaling.models import InstanceState
         from moto.core.exceptions import ServiceException
 
-        subnet_id, zone = self._place(group)
-        where = f"Subnet ID: {subnet_id}, Availability Zone: {zone}"
+        where = json.dumps({"Subnet ID": subnet_id, "Availability Zone": zone})
         activity = _activity(group, "Launching a new EC2 instance", where)
         taken = {instance.rollcall_index for instance in living(group)}
         version = group.ec2_launch_template.get_version(group.launch_template_version)
@@ -69,7 +78,7 @@ class Scaler:
                 StatusMessage=f"{error.message} Launching EC2 instance failed. ({error.code})",
                 Code=error.code,
             )
-            return False
+            return str(error.code)
         instance.autoscaling_group = group
         instance.rollcall_index = next(i for i in range(len(taken) + 1) if i not in taken)
         # EC2 numbers within one launch; here each launch is of one, so the group's ordinal is told.
@@ -82,7 +91,7 @@ class Scaler:
             Progress=100,
             Description=f"Launching a new EC2 instance: {instance.id}",
         )
-        return True
+        return None
 
     def _run(self, group: Any, subnet_id: str | None, version: int) -> Any:
         tags = {**group.get_propagated_tags(), ASG_TAG: group.name}
@@ -102,14 +111,17 @@ class Scaler:
         )
         return reservation.instances[0]
 
-    def _place(self, group: Any) -> tuple[str | None, str]:
-        """The subnet with the fewest instances; the first of the list where they tie."""
+    def _places(self, group: Any) -> list[tuple[str | None, str]]:
+        """The subnets, those with the fewest instances first; in their order where they tie."""
         subnets = (group.vpc_zone_identifier or "").split(",")
         if not subnets[0]:
-            return None, group.availability_zones[0]
+            return [(None, group.availability_zones[0])]
         used = Counter(instance.subnet_id for instance in living(group))
-        chosen = min(subnets, key=lambda subnet: used[subnet])
-        return chosen, self.world.ec2.get_subnet(chosen).availability_zone
+        zone = self.world.ec2.get_subnet
+        return [
+            (subnet, zone(subnet).availability_zone)
+            for subnet in sorted(subnets, key=lambda subnet: used[subnet])
+        ]
 
     def _shrink(self, group: Any, count: int) -> None:
         free = {s.instance.id for s in group.instance_states if not s.protected_from_scale_in}

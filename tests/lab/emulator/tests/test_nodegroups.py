@@ -1,6 +1,7 @@
 """Managed node groups: what EKS refuses, and that they really launch, scale, replace and go."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -277,7 +278,8 @@ def test_a_launch_that_fails_is_a_health_issue_and_an_activity(
 ) -> None:
     rule = {
         "service": "autoscaling", "op": "Launch", "action": "error",
-        "code": "InsufficientInstanceCapacity", "message": "no p5 here", "times": 1,
+        "code": "InsufficientInstanceCapacity", "message": "no p5 here",
+        "times": len(prod[1].subnets),
     }  # fmt: skip
     emulator.control("POST", "rules", rule)
     _group(emulator, prod[1], "scarce", 1, launchTemplate=template(emulator, "scarce"))
@@ -293,7 +295,10 @@ def test_a_launch_that_fails_is_a_health_issue_and_an_activity(
     found = autoscaling.describe_scaling_activities(AutoScalingGroupName=issue["resourceIds"][0])
     activity = found["Activities"][-1]
     assert (activity["StatusCode"], "no p5 here" in activity["StatusMessage"]) == ("Failed", True)
-    # The group tries again by itself.
+    # Every zone was tried, and the group tries again by itself.
+    failed = [a for a in found["Activities"] if a["StatusCode"] == "Failed"]
+    zones = {json.loads(a["Details"])["Availability Zone"] for a in failed}
+    assert len(zones) == len(prod[1].subnets)
     _running(emulator, "scarce", 1)
     assert issues() == []
     delete_nodegroup(emulator, "scarce")
