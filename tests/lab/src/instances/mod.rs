@@ -15,6 +15,6 @@ mod restart;
 pub mod runner;
 pub mod services;
 
-/// An instance with this tag, `lab:node=none`, runs in AWS alone: no node boots from it. For fleets of
-/// a size that no machine boots.
-pub const NODE_TAG: (&str, &str) = ("lab:node", "none");
+/// The tag that names a pool whose instances run in AWS alone: no node boots from them. For pools of a
+/// size that no machine boots.
+pub const NO_NODE_TAG: &str = "lab:no-node";

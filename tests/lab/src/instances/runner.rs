@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use contract::ErrorChain;
+use contract::names::TAG_POOL;
 use tokio::task::JoinHandle;
 
-use super::NODE_TAG;
+use super::NO_NODE_TAG;
 use super::loopback::Addresses;
 use super::node::{Node, NodeView, Surroundings};
 use crate::aws::{Instance, MadeImage};
@@ -55,8 +56,7 @@ impl Drop for Watching {
 
 /// Whether a node boots from the instance.
 fn boots(instance: &Instance) -> bool {
-    let (key, value) = NODE_TAG;
-    instance.tags.get(key).is_none_or(|found| found != value)
+    instance.tags.get(NO_NODE_TAG).is_none_or(|pool| instance.tags.get(TAG_POOL) != Some(pool))
 }
 
 impl Runner {
