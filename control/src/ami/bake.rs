@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use contract::ExitCode;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -238,11 +238,12 @@ async fn hand_on(stream: impl AsyncRead + Unpin, to: mpsc::Sender<String>) {
     }
 }
 
-/// SIGINT, as a person at a terminal would: Packer takes down what it runs. When it must have ended.
+/// SIGINT to its whole group, as a terminal sends it: the process that we have started leaves the taking down to
+/// the one that it has started. When it must have ended.
 fn ask_to_stop(child: &Child) -> Instant {
     if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
         // It may just have ended.
-        let _ = kill(Pid::from_raw(id), Signal::SIGINT);
+        let _ = killpg(Pid::from_raw(id), Signal::SIGINT);
     }
     Instant::now() + STOPS_WITHIN
 }
