@@ -98,6 +98,10 @@ image: build e2e-setup image-setup ## packer/: fmt, validate, a real build again
 image-setup: ## Packer and its amazon plugin, built once from the Go module proxy into the same cache (minutes)
 	@tests/lab/parts/packer.sh >/dev/null || [ $$? -eq 3 ]
 
+.PHONY: e2e-vm
+e2e-vm: build ## a node as a virtual machine (QEMU, software emulation, cgroup v2): its join, and its units' sandboxes tried from inside
+	$(BIN)/e2e_vm
+
 .PHONY: e2e-setup
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd
 	tests/lab/parts/setup.sh

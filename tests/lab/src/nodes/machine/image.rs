@@ -200,7 +200,7 @@ fn stock_etc(etc: &Path, parts: &Parts) -> Result<(), MachineError> {
     }
     let provider = etc.join("eks/image-credential-provider/ecr-credential-provider");
     file(&provider, ECR_CREDENTIAL_PROVIDER_DOUBLE, 0o755)?;
-    units(&etc.join("systemd/system"))
+    write_units(&etc.join("systemd/system"))
 }
 
 /// What is an instance's own, whatever its image: its name, and what it needs of the lab.
@@ -212,7 +212,11 @@ fn etc(etc: &Path, instance: &Instance) -> Result<(), MachineError> {
     Ok(())
 }
 
-fn units(dir: &Path) -> Result<(), MachineError> {
+/// The units of an EKS node on AL2023, with cloud-init's double behind its stages, below `dir`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_units(dir: &Path) -> Result<(), MachineError> {
     let wanted = dir.join("multi-user.target.wants");
     make(&wanted)?;
     for unit in UNITS.iter().chain([&users::SSHD]) {

@@ -28,6 +28,7 @@ use crate::directory::DirectoryError;
 use crate::kubernetes::real::{Parts, PartsError};
 pub use disk::keep;
 pub use ground::{Ground, Wire};
+pub use image::write_units;
 pub use network::ENDPOINT;
 pub use power::{Ending, Machine, init_of, pid_of};
 pub use remains::sweep;
