@@ -112,7 +112,7 @@ async fn lift(node: &Node<'_>, fault: &Fault) -> Result<(), String> {
 
 /// Waits until the Node's condition about its GPUs has this status and names the reason.
 async fn stands(node: &Node<'_>, status: &str, reason: &str) -> Result<Value, String> {
-    let deadline = Instant::now() + AGAIN;
+    let deadline = Instant::now() + AGAIN.max(Duration::from_secs(node.case.within));
     loop {
         let condition = node.gpu_condition().await.unwrap_or_default();
         let names = condition["message"].as_str().is_some_and(|text| text.contains(reason));

@@ -88,7 +88,7 @@ pub struct Case {
     /// What happens after the verdict.
     #[serde(default)]
     pub then: Vec<Step>,
-    /// How long the verdict may take, in seconds.
+    /// How long the verdict may take, and the condition after it, in seconds.
     #[serde(default = "two_minutes")]
     pub within: u64,
 }

@@ -1,5 +1,6 @@
 //! Plays many cases side by side on one stage; those that break what all share come last, alone.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -29,7 +30,10 @@ pub fn skipped(case: &Case, nodes: NodesGear) -> Option<&'static str> {
 /// Plays the cases, at most `jobs` at a time; each line is handed to `heard` as it comes.
 pub async fn all(stage: Stage, cases: Vec<Case>, jobs: usize, mut heard: impl FnMut(&Line)) {
     let stage = Arc::new(stage);
-    let (alone, together): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.alone);
+    let (alone, mut together): (Vec<Case>, Vec<Case>) =
+        cases.into_iter().partition(|case| case.alone);
+    // The one that lasts longest begins first, beside all others.
+    together.sort_by_key(|case| Reverse(case.within));
     let places = Arc::new(Semaphore::new(jobs.max(1)));
     let mut playing = JoinSet::new();
     for case in together {
