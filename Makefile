@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BIN := target/debug
 VENV := target/venv
+BAKED := target/image/disk/layers
 TARBALL := $(BIN)/rollcall-agent.tar.gz
 # No path of the machine that built it: the same sources give the same bytes everywhere.
 RELEASE = RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/rollcall --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
@@ -99,8 +100,16 @@ image-setup: ## Packer and its amazon plugin, built once from the Go module prox
 	@tests/lab/parts/packer.sh >/dev/null || [ $$? -eq 3 ]
 
 .PHONY: e2e-vm
-e2e-vm: build ## a node as a virtual machine (QEMU, software emulation, cgroup v2): its join, and its units' sandboxes tried from inside
+e2e-vm: baked-image ## the baked disk as a virtual machine (QEMU, software emulation, cgroup v2): its join, and its units' sandboxes tried from inside
 	$(BIN)/e2e_vm
+
+# Made where there is none, or one of another agent or template; where Packer cannot be had, that is said and none is made.
+.PHONY: baked-image
+baked-image: build e2e-setup image-setup
+	@$(MAKE) --no-print-directory $(BAKED)
+
+$(BAKED): $(TARBALL) $(shell find packer -type f)
+	@packer=$$(tests/lab/parts/packer.sh) || { [ $$? -eq 3 ] && [ "$$REQUIRE" != 1 ]; exit; }; $(BIN)/image --packer $$packer --build-only
 
 .PHONY: e2e-setup
 e2e-setup: ## the lab's real parts, into a cache outside the tree: Kubernetes, nodeadm, etcd, containerd

@@ -241,10 +241,11 @@ async fn tell(
     Ok(())
 }
 
-/// Keeps a copy of the disk beside the manifests: the lab goes.
+/// Keeps a copy of the disk beside the manifests, whole or not at all: the lab goes.
 fn kept(disk: &Path, to: &Path) -> anyhow::Result<()> {
-    let status = std::process::Command::new("cp").arg("-a").arg(disk).arg(to).status();
+    let unfinished = to.with_extension("new");
+    let status = std::process::Command::new("cp").arg("-a").arg(disk).arg(&unfinished).status();
     let copied = status.with_context(|| format!("could not copy `{}`", disk.display()))?;
     ensure!(copied.success(), "could not copy `{}`", disk.display());
-    Ok(())
+    std::fs::rename(&unfinished, to).with_context(|| format!("could not make `{}`", to.display()))
 }

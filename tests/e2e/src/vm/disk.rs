@@ -1,5 +1,6 @@
-//! The disk: the base of Debian's packages, AL2023's files and units as the lab's nodes have them, what
-//! `amis/files` puts onto a node, the simulated GPUs, and the harness's own three scripts.
+//! The disk: the base of Debian's packages, the stand-ins, over them the image that Packer made, the simulated GPUs,
+//! and the harness's own three scripts. Without such an image AL2023's files and units are those of the lab's nodes, and
+//! the agent's are what `amis/files` lists.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 use lab::nodes::machine;
 
+use super::baked::Baked;
 use super::guest::host_of;
 use super::parts::Parts;
 use super::sandbox::Unit;
@@ -39,6 +41,8 @@ pub struct Wish {
     pub repository: PathBuf,
     /// The folder of the built programs.
     pub programs: PathBuf,
+    /// What Packer made; none where it could not be had.
+    pub baked: Option<Baked>,
     /// The files of a process node of the same instance: what AL2023's image has.
     pub node: PathBuf,
     /// Its instance type.
@@ -71,11 +75,12 @@ pub fn make(dir: &Path, parts: &Parts, wish: &Wish) -> anyhow::Result<Disk> {
     }
     fs::create_dir_all(dir).context("could not make the disk's folder")?;
     run(Command::new("cp").arg("-a").arg(&parts.base).arg(&tree))?;
-    image_of_a_node(&tree, wish)?;
-    stand_ins(&tree, wish)?;
-    let stage = wish.repository.join("amis/stage.sh");
-    run(Command::new(stage).arg(wish.programs.join("rollcall-agent")).arg(&tree))?;
-    units(&tree, wish)?;
+    programs(&tree, wish)?;
+    match &wish.baked {
+        Some(baked) => of_image(&tree, dir, baked, wish)?,
+        None => of_list(&tree, wish)?,
+    }
+    own(&tree, wish)?;
     gpus(&tree, wish)?;
     let disk = Disk { image: dir.join("disk.img"), initrd: dir.join("initrd.img") };
     initrd(&dir.join("initrd"), &disk.initrd, parts)?;
@@ -88,16 +93,8 @@ pub fn make(dir: &Path, parts: &Parts, wish: &Wish) -> anyhow::Result<Disk> {
     Ok(disk)
 }
 
-/// `/etc`, `/opt` and the programs that an EKS node has. Its systemd is a real one, its log too.
-fn image_of_a_node(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
-    for folder in ["etc", "opt"] {
-        run(Command::new("cp").arg("-a").arg(wish.node.join(folder)).arg(tree))?;
-    }
-    let agent = tree.join("etc/rollcall");
-    if agent.exists() {
-        // The machine's own cloud-init brings it.
-        fs::remove_dir_all(agent).context("could not remove the node's configuration")?;
-    }
+/// The programs that an EKS node has, in `/usr`. Its systemd is a real one, its log too.
+fn programs(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
     for folder in ["usr/bin", "usr/sbin"] {
         let Ok(programs) = fs::read_dir(wish.node.join(folder)) else { continue };
         for program in programs.flatten().filter(|program| program.path().is_file()) {
@@ -108,10 +105,6 @@ fn image_of_a_node(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-fn stand_ins(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
     let lab = tree.join(OWN).join("lab");
     fs::create_dir_all(tree.join(OWN)).context("could not make a folder")?;
     run(Command::new("strip").arg("-o").arg(&lab).arg(wish.programs.join("lab")))?;
@@ -123,28 +116,54 @@ fn stand_ins(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
     for (name, text) in scripts {
         write(tree, &format!("{OWN}/{name}"), text, 0o755)?;
     }
+    Ok(())
+}
+
+/// What Packer made: the agent's files and units, and which of them start, are as it left them.
+fn of_image(tree: &Path, work: &Path, baked: &Baked, wish: &Wish) -> anyhow::Result<()> {
+    // Where the image's /opt/cni/bin leads to.
+    let plugins = wish.node.join("opt/cni/bin");
+    run(Command::new("cp").args(["-a", "-T"]).arg(plugins).arg(tree.join("usr/lib/cni")))?;
+    baked.lay_over(tree, work)?;
+    // Instances get their names from cloud-init, and this folder comes with the VPC CNI.
+    fs::copy(wish.node.join("etc/hostname"), tree.join("etc/hostname"))
+        .context("could not copy the node's name")?;
+    fs::create_dir_all(tree.join("etc/cni/net.d")).context("could not make a folder")?;
+    run(Command::new("ldconfig").arg("-r").arg(tree))
+}
+
+/// `/etc` and `/opt` of a node of the lab, and what `amis/files` lists, enabled as the packages' scripts do it.
+fn of_list(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
+    for folder in ["etc", "opt"] {
+        run(Command::new("cp").arg("-a").arg(wish.node.join(folder)).arg(tree))?;
+    }
+    let agent = tree.join("etc/rollcall");
+    if agent.exists() {
+        // The machine's own cloud-init brings it.
+        fs::remove_dir_all(agent).context("could not remove the node's configuration")?;
+    }
+    let stage = wish.repository.join("amis/stage.sh");
+    run(Command::new(stage).arg(wish.programs.join("rollcall-agent")).arg(tree))?;
+    machine::write_units(&tree.join("etc/systemd/system"))
+        .context("could not write the node's units")?;
+    let preset = ["--root=/", "preset", "rollcall-join.service", "rollcall-agent.service"];
+    run(Command::new("chroot").arg(tree).arg("systemctl").args(preset).arg("nodeadm-run.service"))
+}
+
+/// What the machine needs beyond a node's own.
+fn own(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
     for seen in ["root/seen-from-outside", "tmp/seen-from-outside"] {
         write(tree, seen, "", 0o644)?;
     }
     write(tree, "etc/hosts", "127.0.0.1 localhost\n", 0o644)?;
-    Ok(())
-}
-
-/// The units, enabled as presets say, and what the machine needs beyond a node's own.
-fn units(tree: &Path, wish: &Wish) -> anyhow::Result<()> {
-    let system = tree.join("etc/systemd/system");
-    machine::write_units(&system).context("could not write the node's units")?;
     // The serial ports are the console and the harness's; nobody logs in.
     for name in ["serial-getty@ttyS0.service", "getty@tty1.service", "systemd-logind.service"] {
-        let masked = system.join(name);
+        let masked = tree.join("etc/systemd/system").join(name);
         symlink("/dev/null", &masked).with_context(|| format!("could not mask `{name}`"))?;
     }
     for (path, text) in settings(wish) {
         write(tree, &format!("etc/systemd/{path}"), &text, 0o644)?;
     }
-    // As the packages' scripts do it.
-    let preset = ["--root=/", "preset", "rollcall-join.service", "rollcall-agent.service"];
-    run(Command::new("chroot").arg(tree).arg("systemctl").args(preset).arg("nodeadm-run.service"))?;
     let own = wish.outside.iter().map(|port| format!("vm-outside-{port}.socket"));
     let own: Vec<String> = own.collect();
     let own = own.iter().map(String::as_str).chain(["vm-network.service", "vm-reporter.service"]);
@@ -258,7 +277,8 @@ fn write(tree: &Path, path: &str, text: &str, mode: u32) -> anyhow::Result<()> {
         .with_context(|| format!("could not set the mode of `{}`", path.display()))
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Runs a program to its end; what it says goes into the error.
+pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let ended = command.stdin(Stdio::null()).output();
     let ended = ended.with_context(|| format!("could not run `{name}`"))?;

@@ -2,12 +2,13 @@
 //! namespaces of this host cannot show is shown here: that the disk boots, that the join goes its whole way on it, and
 //! that the sandboxes of both units hold: devices, system calls, capabilities, read-only paths.
 //!
-//! [`parts`] finds QEMU, the kernel and the base of the disk; [`disk`] makes the disk; [`guest`] runs the machine;
+//! [`parts`] finds QEMU, the kernel and the base of the disk; [`baked`] is the image that Packer made; [`disk`] makes the disk of it; [`guest`] runs the machine;
 //! [`sandbox`] is the table of what each unit claims and what the probe in it must have found; [`story`] tells it all.
 //!
 //! What is simulated in it: nodeadm, kubelet and containerd are the lab's stand-ins, the GPUs nvml-sim's; AWS and
 //! Kubernetes are the lab's, outside, reached over QEMU's user network, IMDS at its real address.
 
+pub mod baked;
 pub mod disk;
 pub mod guest;
 pub mod parts;

@@ -14,6 +14,7 @@ use contract::join_report::JoinOutcome;
 use contract::{JoinReport, Phase};
 use serde_json::Value;
 
+use super::baked::Baked;
 use super::disk::{self, Wish};
 use super::guest::{Guest, Wiring};
 use super::parts::Parts;
@@ -38,6 +39,13 @@ const NO_AGENT: &str = "write=/usr/bin/rollcall-agent:#!/bin/sh\nexec sleep 1000
 pub async fn tell(dir: &Path, parts: &Parts, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     let programs = Programs::of_this_build()?;
     let tarball = programs.bin.join("rollcall-agent.tar.gz");
+    let baked = Baked::find(&programs.root.join("target/image"), &tarball)?;
+    say(match &baked {
+        Some(_) => "the disk is of the image that Packer made: target/image/disk",
+        None => {
+            "NO BAKED DISK: none was built here; what amis/files lists is installed in its place"
+        }
+    });
     let tarball = tarball.to_str().context("the build's folder is not UTF-8")?;
     // What an interrupted run has left.
     let lab = dir.join("lab");
@@ -47,7 +55,7 @@ pub async fn tell(dir: &Path, parts: &Parts, say: &dyn Fn(&str)) -> anyhow::Resu
     let gear = ["--kubernetes", "standin", "--nodes", "process", "--baked-agent", tarball];
     let gear = [&gear[..], &["--speed", "0.01"]].concat();
     let world = World::up(&lab, &gear).await?;
-    let told = on_the_lab(dir, parts, &world, say).await;
+    let told = on_the_lab(dir, parts, baked.as_ref(), &world, say).await;
     let ended = world.down().await;
     told.and(ended)
 }
@@ -55,6 +63,7 @@ pub async fn tell(dir: &Path, parts: &Parts, say: &dyn Fn(&str)) -> anyhow::Resu
 async fn on_the_lab(
     dir: &Path,
     parts: &Parts,
+    baked: Option<&Baked>,
     world: &World,
     say: &dyn Fn(&str),
 ) -> anyhow::Result<()> {
@@ -66,7 +75,7 @@ async fn on_the_lab(
     let up = ["up", "-f", file, "--yes", "-o", "json"];
     let up = || world.programs.run("control", &up, Output::Captured, LONG);
     // What it thinks of a node that takes minutes for each phase is not what is shown here: it is asked again.
-    let (guest, first) = tokio::join!(boot(dir, parts, world, say), up());
+    let (guest, first) = tokio::join!(boot(dir, parts, baked, world, say), up());
     let (mut guest, powered) = guest?;
     drop(first);
     joined(&mut guest).await.with_context(|| tail(dir, &guest))?;
@@ -75,7 +84,7 @@ async fn on_the_lab(
     say(&format!(
         "✓ Ready, its GPU proven and on offer: {ready} s after power on ({whole} s in all)"
     ));
-    judge_machine(&mut guest, say).await.with_context(|| tail(dir, &guest))?;
+    judge_machine(&mut guest, baked, say).await.with_context(|| tail(dir, &guest))?;
     guest.cut().await;
     world.control(&["down", "--yes"]).await?.expect(ExitCode::Success)?;
     Ok(())
@@ -85,6 +94,7 @@ async fn on_the_lab(
 async fn boot(
     dir: &Path,
     parts: &Parts,
+    baked: Option<&Baked>,
     world: &World,
     say: &dyn Fn(&str),
 ) -> anyhow::Result<(Guest, Instant)> {
@@ -104,6 +114,7 @@ async fn boot(
     let wish = Wish {
         repository: world.programs.root.clone(),
         programs: world.programs.bin.clone(),
+        baked: baked.cloned(),
         node: root.clone(),
         instance_type: TYPE.into(),
         address,
@@ -190,19 +201,12 @@ fn judge_fleet(up: &Finished) -> anyhow::Result<()> {
 }
 
 /// What the machine itself says: its kernel's control groups, its units, its join, and its sandboxes.
-async fn judge_machine(guest: &mut Guest, say: &dyn Fn(&str)) -> anyhow::Result<()> {
-    let deadline = Instant::now() + LONG;
-    let lines = loop {
-        let lines = guest.told();
-        if sandbox::is_whole(&sandbox::read(&lines)) {
-            break lines;
-        }
-        ensure!(
-            guest.is_up() && Instant::now() < deadline,
-            "the probes have not ended: {lines:#?}"
-        );
-        tokio::time::sleep(POLL).await;
-    };
+async fn judge_machine(
+    guest: &mut Guest,
+    baked: Option<&Baked>,
+    say: &dyn Fn(&str),
+) -> anyhow::Result<()> {
+    let lines = all_told(guest).await?;
     let has = |wanted: &str| lines.iter().any(|line| line.starts_with(wanted));
     for wanted in [
         "CGROUP cgroup2fs",
@@ -225,10 +229,46 @@ async fn judge_machine(guest: &mut Guest, say: &dyn Fn(&str)) -> anyhow::Result<
     say(
         "✓ cgroup v2; both units run, none has failed, nodeadm-run never ran; eight phases are over",
     );
+    if let Some(baked) = baked {
+        judge_baked(&lines, baked)?;
+        say(&format!(
+            "✓ the agent that runs is the image's: sha256 {}, of the tarball {} in its manifest; a machine-id of its own",
+            baked.agent, baked.tarball
+        ));
+    }
     let wrong = sandbox::wrong(&sandbox::read(&lines));
     ensure!(wrong.is_empty(), "the sandboxes are not as the units say:\n  {}", wrong.join("\n  "));
     let tried = sandbox::ROWS.len() * sandbox::Unit::ALL.len();
     say(&format!("✓ the sandboxes of both units hold: {tried} tries, each as the units claim"));
+    Ok(())
+}
+
+/// What it says once its probes have ended and its agent was looked at.
+async fn all_told(guest: &mut Guest) -> anyhow::Result<Vec<String>> {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let lines = guest.told();
+        let agent = lines.iter().any(|line| line.starts_with("AGENT "));
+        if agent && sandbox::is_whole(&sandbox::read(&lines)) {
+            return Ok(lines);
+        }
+        ensure!(
+            guest.is_up() && Instant::now() < deadline,
+            "the probes have not ended: {lines:#?}"
+        );
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// That the machine is an instance of the image, and runs its agent.
+fn judge_baked(lines: &[String], baked: &Baked) -> anyhow::Result<()> {
+    let said = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    let (tarball, agent) = (said("BAKED "), said("AGENT "));
+    ensure!(tarball == baked.tarball, "the machine's image.json has the tarball `{tarball}`");
+    ensure!(agent == baked.agent, "the agent that runs is `{agent}`, not {}", baked.agent);
+    let id = said("MACHINE-ID ");
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(is_id, "its first boot has given the machine the id `{id}`");
     Ok(())
 }
 
